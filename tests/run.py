@@ -3,7 +3,7 @@
 
 Builds the programs and the test binaries once, in the release profile, then runs each binary. A suite fails
 where a test fails, where fewer tests ran than the binary lists, or where a skip has no reason: a skipped
-test prints a line `skipped: REASON`, which is repeated here. `--full` adds what takes longer than CI has.
+test prints a line `SKIPPED: REASON`, which is repeated here. `--full` adds what takes longer than CI has.
 """
 import json
 import os
@@ -50,7 +50,7 @@ def run(executable, environment):
                             stderr=subprocess.STDOUT, text=True, errors="replace")
     match = RESULT.search(answer.stdout)
     passed, failed, ignored = map(int, match.groups()) if match else (0, 1, 0)
-    notes = sorted({line.strip() for line in answer.stdout.splitlines() if line.strip().startswith("skipped: ")})
+    notes = sorted({line.strip() for line in answer.stdout.splitlines() if line.strip().startswith("SKIPPED: ")})
     if failed or answer.returncode:
         print(answer.stdout)
         failed = max(failed, 1)

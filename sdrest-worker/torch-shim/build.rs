@@ -5,10 +5,13 @@ use std::path::PathBuf;
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=src/shim.cpp");
-    let libtorch = std::env::var("LIBTORCH").map_err(|_| "LIBTORCH is not set; run `make libtorch`")?;
+    let libtorch =
+        std::env::var("LIBTORCH").map_err(|_| "LIBTORCH is not set; run `make libtorch`")?;
     let root = PathBuf::from(&libtorch);
     if !root.join("include/ATen/Version.h").is_file() {
-        return Err(format!("{libtorch} holds no libtorch (include/ATen/Version.h); run `make libtorch`"));
+        return Err(format!(
+            "{libtorch} holds no libtorch (include/ATen/Version.h); run `make libtorch`"
+        ));
     }
     cc::Build::new()
         .cpp(true)

@@ -22,7 +22,9 @@ const CAPACITY: usize = 4096;
 fn read_text(fill: impl FnOnce(*mut c_char, usize)) -> String {
     let mut buffer = [0_u8; CAPACITY];
     fill(buffer.as_mut_ptr().cast(), buffer.len());
-    CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    CStr::from_bytes_until_nul(&buffer)
+        .map(|text| text.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// Which kernels ATen chose for this CPU (`AVX512`, `AVX2`, `DEFAULT`, …). It is decided at the first use of
@@ -52,7 +54,8 @@ pub fn libtorch_path() -> Option<PathBuf> {
 /// constructors run, so the path must be one that the administrator chose.
 #[expect(unsafe_code, reason = "the call into shim.cpp")]
 pub fn open_library(path: &Path) -> Result<(), String> {
-    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| "the path holds a NUL".to_owned())?;
+    let name = CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| "the path holds a NUL".to_owned())?;
     let mut failed = 0;
     let words = read_text(|out, capacity| {
         // SAFETY: `name` is NUL-terminated and lives until the call is over; `out` as in `cpu_capability`.

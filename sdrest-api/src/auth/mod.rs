@@ -1,0 +1,26 @@
+//! Who a caller is and what that caller may do. Everything begins with `Gate`, which stands before every
+//! route of the table and is the only maker of a `User`; handlers get at it through `Authenticated<User>`
+//! and `Permit<…>`, neither of which can be made anywhere else. A handler that forgets them has nobody to
+//! submit as.
+//!
+//! Tokens are verified here with authd's public keys; nothing in this process could sign one.
+
+mod bearer;
+mod extract;
+mod gate;
+mod job_secret;
+mod permit;
+mod policy;
+mod public_paths;
+mod user;
+mod verifier;
+
+pub use bearer::bearer;
+pub use extract::Authenticated;
+pub use gate::{Access, Gate, Opening, Rule, gate};
+pub use job_secret::{JobSecrets, Viewer};
+pub use permit::{Allows, Generate, Permit};
+pub use policy::{Policies, Policy};
+pub use public_paths::PublicPaths;
+pub use user::User;
+pub use verifier::{Verifier, VerifyError};

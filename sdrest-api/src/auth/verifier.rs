@@ -1,0 +1,83 @@
+//! Verifies access tokens (RFC 7519, RFC 8037, RFC 9068) with authd's public keys. One algorithm, EdDSA,
+//! chosen here and never by the token; `iss`, `aud`, `sub`, `exp` and `nbf` must all be there and right.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use sdrest_proto::{
+    authd::{Claims, VerifyingKey},
+    secret::BearerToken,
+};
+use std::{collections::HashMap, fmt};
+use thiserror::Error;
+
+/// Seconds by which the clocks of one host may seem to differ.
+const LEEWAY: u64 = 5;
+/// RFC 9068 §2.1.
+const TOKEN_TYPE: &str = "at+jwt";
+
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    #[error("the token has expired")]
+    Expired,
+    /// The reason is for the log: a caller learns only that the token is not good.
+    #[error("the token is not valid: {0}")]
+    Invalid(String),
+    #[error("a key of authd's cannot be used: {0}")]
+    Key(String),
+}
+
+/// The public keys of one authd, by their thumbprints.
+#[derive(Clone)]
+pub struct Verifier {
+    keys: HashMap<String, DecodingKey>,
+    validation: Validation,
+}
+
+impl Verifier {
+    pub fn new(issuer: &str, audience: &str, keys: &[VerifyingKey]) -> Result<Self, VerifyError> {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        let decoding = |key: &VerifyingKey| {
+            DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(key.public))
+                .map(|decoding| (key.kid.clone(), decoding))
+                .map_err(|error| VerifyError::Key(error.to_string()))
+        };
+        Ok(Self { keys: keys.iter().map(decoding).collect::<Result<_, _>>()?, validation })
+    }
+
+    /// The claims of a token that is authentic and timely. Whether its session still counts is asked
+    /// elsewhere.
+    pub fn verify(&self, token: &BearerToken) -> Result<Claims, VerifyError> {
+        let text = token.expose("checked against authd's public key");
+        let header =
+            decode_header(text).map_err(|error| VerifyError::Invalid(error.to_string()))?;
+        if header.alg != Algorithm::EdDSA {
+            return Err(VerifyError::Invalid(format!("its algorithm is {:?}", header.alg)));
+        }
+        if !header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case(TOKEN_TYPE)) {
+            return Err(VerifyError::Invalid("it is no access token by its `typ`".to_owned()));
+        }
+        let kid = header.kid.ok_or_else(|| VerifyError::Invalid("it names no key".to_owned()))?;
+        let key = self
+            .keys
+            .get(&kid)
+            .ok_or_else(|| VerifyError::Invalid("its key is unknown".to_owned()))?;
+        match decode::<Claims>(text, key, &self.validation) {
+            Ok(token) => Ok(token.claims),
+            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
+                Err(VerifyError::Expired)
+            }
+            Err(error) => Err(VerifyError::Invalid(error.to_string())),
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("keys", &self.keys.keys()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! Files of pictures, by key: a folder on disk through object_store, each file and its folder entries synced
+//! before a put returns. Keys are made here from ids and numbers only, so none can leave the folder.
+
+use futures::{StreamExt, stream::BoxStream};
+use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as BlobPath};
+use sdrest_proto::id::{Attempt, JobId};
+use std::{path::Path, sync::Arc, time::SystemTime};
+use thiserror::Error;
+use tokio_util::bytes::Bytes;
+
+/// Where all pictures are, below the folder of the store.
+const ROOT: &str = "images";
+
+/// Why a blob could not be written or read. Private: it names files.
+#[derive(Debug, Error)]
+pub enum BlobError {
+    #[error("blob store: {0}")]
+    Store(#[from] object_store::Error),
+    #[error("blob store: `{0}` is no key of a picture")]
+    Key(String),
+}
+
+/// The key of one picture.
+pub fn blob_key(job: JobId, attempt: Attempt, index: u32) -> String {
+    format!("{ROOT}/{job}/{attempt}/{index}.png")
+}
+
+/// One blob as a listing shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub key: String,
+    pub modified: SystemTime,
+}
+
+/// The blob store. Clones share it.
+#[derive(Clone)]
+pub struct BlobStore {
+    files: Arc<LocalFileSystem>,
+}
+
+impl BlobStore {
+    /// The store in `folder`, which must exist.
+    pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        let files =
+            LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
+        Ok(Self { files: Arc::new(files) })
+    }
+
+    fn path(key: &str) -> Result<BlobPath, BlobError> {
+        let path = BlobPath::parse(key).map_err(|_| BlobError::Key(key.to_owned()))?;
+        if path.prefix_matches(&BlobPath::from(ROOT)) {
+            Ok(path)
+        } else {
+            Err(BlobError::Key(key.to_owned()))
+        }
+    }
+
+    /// Stores a blob; it is durable when this returns. A second put under the same key replaces it whole.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.files.put(&Self::path(key)?, bytes.into()).await?;
+        Ok(())
+    }
+
+    /// The blob, or `None` where there is none.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, BlobError> {
+        match self.files.get(&Self::path(key)?).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the blob, if it is there.
+    pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        match self.files.delete(&Self::path(key)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All blobs.
+    pub fn list(&self) -> BoxStream<'static, Result<Listed, BlobError>> {
+        use object_store::ObjectStore;
+        let listed = self.files.list(Some(&BlobPath::from(ROOT)));
+        let shown = listed.map(|found| {
+            let found = found?;
+            Ok(Listed { key: found.location.to_string(), modified: found.last_modified.into() })
+        });
+        shown.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_blob_comes_back_until_it_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(folder.path()).unwrap();
+        let key = blob_key(JobId::random(), Attempt(1), 0);
+        assert!(blobs.get(&key).await.unwrap().is_none());
+        blobs.put(&key, Bytes::from_static(b"picture")).await.unwrap();
+        assert_eq!(blobs.get(&key).await.unwrap().unwrap(), "picture");
+        blobs.delete(&key).await.unwrap();
+        blobs.delete(&key).await.unwrap();
+        assert!(blobs.get(&key).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn no_key_leads_out_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(folder.path()).unwrap();
+        for key in ["jobs.db", "images/../jobs.db", "/etc/passwd", "imagesx/a.png"] {
+            assert!(blobs.get(key).await.is_err(), "{key}");
+        }
+    }
+}

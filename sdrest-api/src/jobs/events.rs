@@ -1,0 +1,206 @@
+//! What is known of jobs between two looks at the store: one watched value per live job. Progress is lossy
+//! (a slow reader sees the newest only); an end is never lost, because whoever is told of it reads the
+//! store, and whoever subscribes late does too.
+//!
+//! Ids of notices grow within a job, over attempts and over restarts of this process: an attempt has a
+//! million of them, and those of its end are counted from the top.
+
+use crate::jobs::{
+    job::{Job, Progress},
+    state::JobState,
+};
+use futures::stream::BoxStream;
+use sdrest_proto::id::{Attempt, JobId};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+
+/// Ids that one attempt may use.
+const IDS: u64 = 1_000_000;
+/// Ids at the top of an attempt's range that are kept for its pictures and its end.
+const RESERVED: u64 = 100;
+
+/// Something that a subscriber is told, with the job as it was then.
+#[derive(Clone, Debug)]
+pub struct JobNotice {
+    /// Grows within a job: the `id:` of a server-sent event.
+    pub id: u64,
+    pub kind: NoticeKind,
+    pub job: Job,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// Its state, place, step or number of pictures changed.
+    Progress,
+    /// `job.images[index]` can be fetched.
+    Image {
+        index: usize,
+    },
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl NoticeKind {
+    /// The name of the server-sent event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Progress => "progress",
+            Self::Image { .. } => "image",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Notices of one job; it ends after the notice of the job's end.
+pub type EventStream = BoxStream<'static, JobNotice>;
+
+/// What is known of one live job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub state: JobState,
+    pub attempt: Attempt,
+    pub progress: Progress,
+    pub position: Option<u32>,
+    /// What the whole job costs, once it runs.
+    pub cost: u64,
+    /// The id of the newest notice.
+    pub id: u64,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self {
+            state: JobState::Queued,
+            attempt: Attempt(0),
+            progress: Progress::default(),
+            position: None,
+            cost: 0,
+            id: 1,
+        }
+    }
+
+    fn advance(&mut self) {
+        let floor = u64::from(self.attempt.0) * IDS;
+        let ceiling = floor + IDS - RESERVED - 1;
+        self.id = (self.id + 1).clamp(floor + 1, ceiling);
+    }
+}
+
+/// The notices of a job that has ended: its pictures, then its end. The same ids each time.
+pub fn closing_notices(job: &Job) -> Vec<JobNotice> {
+    let last = u64::from(job.attempt.0) * IDS + IDS - 1;
+    let end = match job.state {
+        JobState::Done => NoticeKind::Done,
+        JobState::Failed => NoticeKind::Failed,
+        JobState::Cancelled => NoticeKind::Cancelled,
+        JobState::Queued | JobState::Running => return Vec::new(),
+    };
+    let pictures = job.images.len() as u64;
+    let images = (0..job.images.len()).map(|index| JobNotice {
+        id: last - pictures + index as u64,
+        kind: NoticeKind::Image { index },
+        job: job.clone(),
+    });
+    images.chain([JobNotice { id: last, kind: end, job: job.clone() }]).collect()
+}
+
+/// The live jobs.
+#[derive(Debug, Default)]
+pub struct EventHub {
+    live: Mutex<HashMap<JobId, watch::Sender<Live>>>,
+}
+
+impl EventHub {
+    fn live(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a job. Look at the store after this call, not before: an end that was recorded earlier than
+    /// it is not announced again.
+    pub fn watch(&self, job: JobId) -> watch::Receiver<Live> {
+        self.live().entry(job).or_insert_with(|| watch::channel(Live::new()).0).subscribe()
+    }
+
+    /// What is known of a job, if anything.
+    pub fn peek(&self, job: JobId) -> Option<Live> {
+        self.live().get(&job).map(|sender| *sender.borrow())
+    }
+
+    /// A job begins to run under a new attempt.
+    pub fn begin(&self, job: JobId, attempt: Attempt, cost: u64) {
+        drop(self.watch(job));
+        self.update(job, |live| {
+            let id = live.id;
+            *live = Live { state: JobState::Running, attempt, cost, id, ..Live::new() };
+        });
+    }
+
+    /// Changes what is known of a job and tells its watchers, unless nothing changed or nobody asked.
+    pub fn update(&self, job: JobId, change: impl FnOnce(&mut Live)) {
+        if let Some(sender) = self.live().get(&job) {
+            sender.send_if_modified(|value| {
+                let before = *value;
+                change(value);
+                let changed = *value != before;
+                if changed {
+                    value.advance();
+                }
+                changed
+            });
+        }
+    }
+
+    /// Cost that the running jobs still have before them.
+    pub fn running_cost(&self) -> f64 {
+        let live = self.live();
+        let running = live
+            .values()
+            .map(|sender| *sender.borrow())
+            .filter(|live| live.state == JobState::Running);
+        running.map(|live| live.cost as f64 * (1.0 - live.progress.fraction())).sum()
+    }
+
+    /// Tells the watchers that a job has ended and forgets it.
+    pub fn end(&self, job: JobId, state: JobState) {
+        self.update(job, |live| live.state = state);
+        self.live().remove(&job);
+    }
+
+    /// Forgets a job that turned out to be none, or to have ended before it was watched.
+    pub fn forget(&self, job: JobId) {
+        self.live().remove(&job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_grow_over_attempts_and_end_at_the_top() {
+        let hub = EventHub::default();
+        let job = JobId::random();
+        let mut seen = hub.watch(job);
+        let mut last = seen.borrow_and_update().id;
+        for attempt in 1..3 {
+            hub.begin(job, Attempt(attempt), 100);
+            for step in 1..5 {
+                hub.update(job, |live| live.progress.step = step);
+                let now = seen.borrow_and_update().id;
+                assert!(now > last, "{now} after {last}");
+                last = now;
+            }
+        }
+        assert!(last < 3 * IDS - RESERVED);
+        hub.end(job, JobState::Done);
+        assert_eq!(seen.borrow_and_update().state, JobState::Done);
+        assert!(hub.peek(job).is_none());
+    }
+}

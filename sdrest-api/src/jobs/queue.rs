@@ -1,0 +1,243 @@
+//! The queue as routes see it: submit, look, wait, watch, cancel. Whatever is not the asker's is not there.
+//! Every change goes to the store first and to watchers after it, and runs to its end even if the caller
+//! goes away.
+
+use crate::jobs::{
+    error::JobError,
+    events::{EventStream, Live},
+    job::{ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page, Scope, SubmitPermit},
+    shared::{QueueLimits, Shared, detached},
+    state::JobState,
+    store::{
+        Counts, Inserted, JobFilter, JobStore, Limits, Refusal, StoreError, sqlite::SqliteStore,
+    },
+    watcher::watch_job,
+    work::WorkQueue,
+};
+use sdrest_proto::id::{ImageId, JobId};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+
+/// Seconds that a refused client is told to wait where nothing was measured yet, and the most it is told.
+const RETRY: std::ops::RangeInclusive<f64> = 5.0..=600.0;
+
+/// Figures of the whole queue; nothing of who waits.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueStatus {
+    pub all: Counts,
+    /// The asker's own jobs by state; equal to `all` where the asker sees everybody's.
+    pub own: Counts,
+    /// The best place among the asker's waiting jobs.
+    pub own_position: Option<u32>,
+    /// Seconds until all that waits and runs now has ended; `None` where nothing was measured yet.
+    pub eta_seconds: Option<f64>,
+}
+
+/// The queue. Clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+impl Queue {
+    /// Opens (or makes) the SQLite store at `path` and lets what ran before wait again.
+    pub async fn open(path: &Path, limits: QueueLimits) -> Result<Self, StoreError> {
+        Self::over(Arc::new(SqliteStore::open(path).await?), limits).await
+    }
+
+    /// A queue over any store.
+    pub async fn over(store: Arc<dyn JobStore>, limits: QueueLimits) -> Result<Self, StoreError> {
+        let recovered = store.recover().await?;
+        if recovered > 0 {
+            tracing::info!(jobs = recovered, "jobs that ran when the server stopped wait again");
+        }
+        Ok(Self { shared: Arc::new(Shared::new(store, limits)) })
+    }
+
+    /// The queue as dispatchers see it.
+    pub fn work(&self) -> WorkQueue {
+        WorkQueue::new(Arc::clone(&self.shared))
+    }
+
+    /// Accepts a job. It is durable when this returns.
+    pub async fn submit<P: SubmitPermit>(&self, _permit: P, new: NewJob) -> Result<Job, JobError> {
+        let QueueLimits { max_queued, max_queued_per_owner } = self.shared.limits;
+        let limits = Limits { queued: max_queued, queued_per_owner: max_queued_per_owner };
+        let shared = Arc::clone(&self.shared);
+        let inserted = detached(async move {
+            let inserted = shared.store.insert(new, limits).await?;
+            if let Ok(Inserted::Fresh(_)) = &inserted {
+                shared.more_waits();
+            }
+            Ok(inserted)
+        })
+        .await?;
+        match inserted {
+            Ok(Inserted::Fresh(job) | Inserted::Replayed(job)) => {
+                Ok(self.shared.dress(job).await?)
+            }
+            Err(refusal) => Err(self.refused(refusal).await?),
+        }
+    }
+
+    async fn refused(&self, refusal: Refusal) -> Result<JobError, StoreError> {
+        let limits = self.shared.limits;
+        let seconds =
+            self.shared.pace.estimate(self.shared.hub.running_cost()).unwrap_or(*RETRY.start());
+        let retry_after = seconds.clamp(*RETRY.start(), *RETRY.end()).ceil() as u32;
+        Ok(match refusal {
+            Refusal::QueueFull { queued } => {
+                JobError::QueueFull { queued, limit: limits.max_queued, retry_after }
+            }
+            Refusal::QuotaExceeded { queued } => {
+                JobError::QuotaExceeded { queued, limit: limits.max_queued_per_owner, retry_after }
+            }
+            Refusal::KeyReused => JobError::IdempotencyConflict,
+        })
+    }
+
+    /// The job, if the asker may see it.
+    pub async fn job(&self, scope: Scope<'_>, id: JobId) -> Result<Job, JobError> {
+        let job = self.shared.store.job(id).await?;
+        let job = job.filter(|job| scope.covers(&job.owner)).ok_or_else(|| JobError::no_job(id))?;
+        Ok(self.shared.dress(job).await?)
+    }
+
+    /// Jobs that the asker may see, newest first.
+    pub async fn list(&self, scope: Scope<'_>, page: Page<JobId>) -> Result<JobPage, JobError> {
+        let limit = page.capped();
+        let filter = JobFilter {
+            owner: scope.owner(),
+            state: page.state,
+            before: page.before,
+            limit: limit + 1,
+        };
+        let mut found = self.shared.store.jobs(filter).await?;
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let next = found.last().map(|job| job.id).filter(|_| more);
+        let mut jobs = Vec::with_capacity(found.len());
+        for job in found {
+            jobs.push(self.shared.dress(job).await?);
+        }
+        Ok(JobPage { jobs, next })
+    }
+
+    /// Ends a job, waiting or running; the worker of a running one is told to stop within a step. The end is
+    /// durable when this returns. `AlreadyEnded` where there was nothing left to end.
+    pub async fn cancel(&self, scope: Scope<'_>, id: JobId) -> Result<Job, JobError> {
+        self.job(scope, id).await?;
+        let shared = Arc::clone(&self.shared);
+        let left = detached(async move {
+            let left = shared.store.cancel(id).await?;
+            if left.is_some_and(|state| !state.is_terminal()) {
+                shared.ended(id, JobState::Cancelled);
+                // Nobody listens where no worker is served: then nothing runs either.
+                let _ = shared.interrupts.send(id);
+            }
+            Ok(left)
+        })
+        .await?;
+        match left {
+            None => Err(JobError::no_job(id)),
+            Some(state) if state.is_terminal() => Err(JobError::AlreadyEnded { job: id, state }),
+            Some(_) => self.job(scope, id).await,
+        }
+    }
+
+    /// The job once it has ended, or as it is after `patience`.
+    pub async fn wait(
+        &self,
+        scope: Scope<'_>,
+        id: JobId,
+        patience: Duration,
+    ) -> Result<Job, JobError> {
+        let (job, mut live) = self.watched(scope, id).await?;
+        if job.state.is_terminal() {
+            return Ok(job);
+        }
+        // An error means that the hub forgot the job; either way the store knows.
+        let _ = timeout(patience, live.wait_for(|live| live.state.is_terminal())).await;
+        self.job(scope, id).await
+    }
+
+    /// Notices of a job with ids above `after`, from what is known now to its end.
+    pub async fn events(
+        &self,
+        scope: Scope<'_>,
+        id: JobId,
+        after: Option<u64>,
+    ) -> Result<EventStream, JobError> {
+        let (job, live) = self.watched(scope, id).await?;
+        Ok(watch_job(Arc::clone(&self.shared), job, live, after.unwrap_or(0)))
+    }
+
+    /// Watches first and looks second, so that no end falls between. Only what the asker may see is watched.
+    async fn watched(
+        &self,
+        scope: Scope<'_>,
+        id: JobId,
+    ) -> Result<(Job, watch::Receiver<Live>), JobError> {
+        self.job(scope, id).await?;
+        let live = self.shared.hub.watch(id);
+        let job = self.job(scope, id).await?;
+        if job.state.is_terminal() {
+            self.shared.hub.forget(id);
+        }
+        Ok((job, live))
+    }
+
+    /// Figures of the queue, with the asker's own.
+    pub async fn status(&self, scope: Scope<'_>) -> Result<QueueStatus, JobError> {
+        let all = self.shared.store.counts(None).await?;
+        let own = self.shared.store.counts(scope.owner()).await?;
+        let places = self.shared.places().await?;
+        let mine = places.values().filter(|place| scope.covers(&place.owner));
+        let waiting = places.values().map(|place| place.ahead).max().unwrap_or(0);
+        let left = waiting as f64 + self.shared.hub.running_cost();
+        Ok(QueueStatus {
+            all,
+            own,
+            own_position: mine.map(|place| place.position).min(),
+            eta_seconds: self.shared.pace.estimate(left),
+        })
+    }
+
+    /// A picture, if the asker may see it.
+    pub async fn image(&self, scope: Scope<'_>, id: ImageId) -> Result<OwnedImage, JobError> {
+        let image = self.shared.store.image(id).await?.filter(|found| scope.covers(&found.owner));
+        image.ok_or_else(|| JobError::NotFound { what: "image", id: id.to_string() })
+    }
+
+    /// Pictures that the asker may see, newest first.
+    pub async fn images(
+        &self,
+        scope: Scope<'_>,
+        page: Page<ImageId>,
+    ) -> Result<ImagePage, JobError> {
+        let limit = page.capped();
+        let wanted = Page { limit: limit + 1, ..page };
+        let mut images = self.shared.store.images(scope.owner(), wanted).await?;
+        let more = images.len() > limit as usize;
+        images.truncate(limit as usize);
+        let next = images.last().map(|found| found.image.id).filter(|_| more);
+        Ok(ImagePage { images, next })
+    }
+
+    /// Forgets a picture. The caller deletes the blob that `key` names after that; a crash in between leaves
+    /// it to the sweep at the next start.
+    pub async fn delete_image(
+        &self,
+        scope: Scope<'_>,
+        id: ImageId,
+    ) -> Result<ImageRecord, JobError> {
+        let found = self.image(scope, id).await?;
+        self.shared.store.delete_image(id).await?;
+        Ok(found.image)
+    }
+
+    /// Whether a picture's row names this blob.
+    pub async fn has_blob(&self, key: String) -> Result<bool, JobError> {
+        Ok(self.shared.store.has_blob(key).await?)
+    }
+}

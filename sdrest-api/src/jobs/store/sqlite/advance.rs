@@ -1,0 +1,203 @@
+//! From one state to the next. Each statement names the state (and the attempt) that it leaves, as
+//! `JobState::after` has it, so that a late or doubled call changes nothing.
+
+use crate::jobs::{
+    clock::UnixMillis,
+    fairness,
+    job::{ImageRecord, Job},
+    state::{JobState, Transition},
+    store::{
+        record::{
+            Blame, Claim, ClaimRequest, Company, MAX_WORKER_DEATHS, Recorded, Requeued, StoreError,
+        },
+        rows,
+        sqlite::look::{self, signed},
+    },
+};
+use sdrest_proto::{
+    error::{ErrorCode, Fault},
+    id::{Attempt, ImageId, JobId},
+};
+use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+pub(super) async fn recover(pool: &SqlitePool) -> Result<u64, StoreError> {
+    let statement = "UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'";
+    Ok(sqlx::query(statement).execute(pool).await?.rows_affected())
+}
+
+pub(super) async fn claim(
+    mut tx: Transaction<'static, Sqlite>,
+    request: ClaimRequest,
+) -> Result<Claim, StoreError> {
+    let excluded = serde_json::to_string(&request.excluded_models)
+        .map_err(|error| StoreError::corrupt("a list of models", error))?;
+    let statement = "SELECT jobs.*, owners.subject, owners.served FROM jobs JOIN owners ON owners.id = jobs.owner \
+                     WHERE jobs.state = 'queued' AND jobs.model NOT IN (SELECT value FROM json_each(?)) \
+                     ORDER BY owners.served, jobs.arrival LIMIT 1";
+    let Some(row) = sqlx::query(statement).bind(excluded).fetch_optional(&mut *tx).await? else {
+        return Ok(Claim::Nothing);
+    };
+    let mut job = rows::job(&row)?;
+    if job.worker_deaths > 0 && request.company == Company::Beside {
+        return Ok(Claim::Hold);
+    }
+    let owner: i64 = row.try_get("owner")?;
+    charge(&mut tx, owner, &job).await?;
+    job.state = job.state.after(Transition::Claim).unwrap_or(JobState::Running);
+    job.attempt = Attempt(job.attempt.0.saturating_add(1));
+    job.started = Some(UnixMillis::now());
+    job.profile = Some(request.profile);
+    sqlx::query(
+        "UPDATE jobs SET state = 'running', attempt = ?, started = ?, profile = ? WHERE id = ?",
+    )
+    .bind(job.attempt.0)
+    .bind(job.started.map(|at| at.0))
+    .bind(job.profile.as_deref())
+    .bind(job.id.to_string())
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Claim::Job { job: Box::new(job), share: owner.unsigned_abs() })
+}
+
+/// Moves virtual time to where the owner stands, and charges the owner, once a job.
+async fn charge(tx: &mut SqliteConnection, owner: i64, job: &Job) -> Result<(), StoreError> {
+    if job.attempt.0 > 0 {
+        return Ok(());
+    }
+    let statement = "UPDATE fairness SET virtual_time = max(virtual_time, (SELECT served FROM owners WHERE id = ?)) \
+                     WHERE only = 1";
+    sqlx::query(statement).bind(owner).execute(&mut *tx).await?;
+    sqlx::query("UPDATE owners SET served = served + ? WHERE id = ?")
+        .bind(signed(fairness::cost(&job.request)))
+        .bind(owner)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn finish(
+    mut tx: Transaction<'static, Sqlite>,
+    job: JobId,
+    attempt: Attempt,
+    images: Vec<ImageRecord>,
+) -> Result<Recorded, StoreError> {
+    let statement = "UPDATE jobs SET state = 'done', ended = ? WHERE id = ? AND state = 'running' AND attempt = ? \
+                     RETURNING owner";
+    let row = sqlx::query(statement)
+        .bind(UnixMillis::now().0)
+        .bind(job.to_string())
+        .bind(attempt.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(row) = row else { return Ok(Recorded::Stale) };
+    let owner: i64 = row.try_get("owner")?;
+    for image in &images {
+        record(&mut tx, owner, image).await?;
+    }
+    tx.commit().await?;
+    Ok(Recorded::Yes)
+}
+
+async fn record(
+    tx: &mut SqliteConnection,
+    owner: i64,
+    image: &ImageRecord,
+) -> Result<(), StoreError> {
+    let statement = "INSERT INTO images (id, job, owner, attempt, place, seed, width, height, sha256, blob_key, bytes, \
+                     created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(statement)
+        .bind(image.id.to_string())
+        .bind(image.job.to_string())
+        .bind(owner)
+        .bind(image.attempt.0)
+        .bind(image.index)
+        .bind(signed(image.seed))
+        .bind(image.width)
+        .bind(image.height)
+        .bind(&image.sha256)
+        .bind(&image.key)
+        .bind(signed(image.bytes))
+        .bind(image.created.0)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn fail(
+    pool: &SqlitePool,
+    job: JobId,
+    attempt: Attempt,
+    fault: Fault,
+) -> Result<Recorded, StoreError> {
+    let statement = "UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? \
+                     WHERE id = ? AND state = 'running' AND attempt = ?";
+    let done = sqlx::query(statement)
+        .bind(UnixMillis::now().0)
+        .bind(fault.code.as_str())
+        .bind(&fault.message)
+        .bind(job.to_string())
+        .bind(attempt.0)
+        .execute(pool)
+        .await?;
+    Ok(if done.rows_affected() == 1 { Recorded::Yes } else { Recorded::Stale })
+}
+
+pub(super) async fn requeue(
+    mut tx: Transaction<'static, Sqlite>,
+    job: JobId,
+    attempt: Attempt,
+    blame: Blame,
+) -> Result<Requeued, StoreError> {
+    let statement = "UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + ? \
+                     WHERE id = ? AND state = 'running' AND attempt = ? RETURNING worker_deaths";
+    let row = sqlx::query(statement)
+        .bind(i64::from(blame == Blame::Suspect))
+        .bind(job.to_string())
+        .bind(attempt.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(row) = row else { return Ok(Requeued::Stale) };
+    let deaths: u32 = rows::number(&row, "worker_deaths")?;
+    let outcome = if deaths >= MAX_WORKER_DEATHS {
+        let message = format!(
+            "the worker died {deaths} times while it worked on this job; it will not be tried again"
+        );
+        sqlx::query("UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? WHERE id = ?")
+            .bind(UnixMillis::now().0)
+            .bind(ErrorCode::GenerationFailed.as_str())
+            .bind(message)
+            .bind(job.to_string())
+            .execute(&mut *tx)
+            .await?;
+        Requeued::Quarantined
+    } else {
+        Requeued::Waiting
+    };
+    tx.commit().await?;
+    Ok(outcome)
+}
+
+pub(super) async fn cancel(
+    mut tx: Transaction<'static, Sqlite>,
+    job: JobId,
+) -> Result<Option<JobState>, StoreError> {
+    let Some(found) = look::job(&mut tx, job).await? else { return Ok(None) };
+    if found.state.after(Transition::Cancel).is_some() {
+        sqlx::query("UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ?")
+            .bind(UnixMillis::now().0)
+            .bind(job.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+    }
+    Ok(Some(found.state))
+}
+
+pub(super) async fn delete_image(pool: &SqlitePool, image: ImageId) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM images WHERE id = ?")
+        .bind(image.to_string())
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,148 @@
+//! `sdrest-api`, the HTTP front end. Read as an argument: what it must have is opened first (its door, its
+//! state folder), then the process is closed in, and only what comes after that meets a byte from a
+//! client. It holds no signing key, reads no model, and starts no program.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use sdrest_api::{
+    app::{About, App},
+    auth::JobSecrets,
+    authd::{Authd, AuthdAddress},
+    cli::Cli,
+    config::Settings,
+    edge::{CrossSite, Hosts},
+    images::BlobStore,
+    jobs::{Queue, QueueLimits},
+    listener::{Door, serve},
+    router::{Surroundings, router},
+    sandbox::{self, Reach, Sandboxed},
+    telemetry,
+    workers::{WorkerSettings, Workers},
+};
+use sdrest_proto::authd::AuthMode;
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> Result<()> {
+    // Nobody reads this process's memory, whatever happens next.
+    sandbox::forbid_dumps()?;
+    let settings = Settings::load(Cli::parse())?;
+    telemetry::start(settings.log_level)?;
+
+    // What it needs from outside: the door and the folder. Nothing is served yet.
+    let door = Door::open(&settings.listen)?;
+    prepare_state(&settings.state_dir)?;
+
+    // From here on it can open nothing else, start nothing, and gain nothing.
+    let sandboxed = match &settings.no_sandbox {
+        Some(reason) => sandbox::leave_open(reason)?,
+        None => sandbox::enter(&Reach { state: settings.state_dir.clone() })?,
+    };
+
+    // The first thread that a client could reach is made inside.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let outcome = runtime.block_on(run(settings, door, sandboxed));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}
+
+/// The folder of the store, for this user alone.
+fn prepare_state(folder: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(folder).with_context(|| format!("the state folder {} cannot be made", folder.display()))
+}
+
+async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()> {
+    let stop = stop_on_signals()?;
+
+    // Nobody is let in before authd has said who may: keys, policy, and the whole list of revocations.
+    let address = AuthdAddress { socket: settings.authd_socket, trusted: settings.authd_trusted };
+    let Some(authd) = unless_stopped(Authd::connect(address, stop.clone()), &stop).await? else {
+        return Ok(());
+    };
+    let warnings = check_exposure(&authd, &door, settings.allow_open)?;
+
+    // What was accepted earlier goes on; then the workers are asked for.
+    let queue = Queue::open(&settings.state_dir.join("jobs.db"), QueueLimits::default())
+        .await
+        .context("the job store cannot be opened")?;
+    let blobs = BlobStore::open(&settings.state_dir).context("the picture store cannot be opened")?;
+    let job_secrets =
+        JobSecrets::open(&settings.state_dir).context("the key of guests' jobs cannot be opened")?;
+    let workers = WorkerSettings::new(settings.worker_sockets, settings.worker_trusted);
+    let workers = Workers::start(workers, queue.work(), blobs.clone(), stop.clone());
+
+    let about = About { begun: Instant::now(), sandbox: sandboxed.report().clone(), warnings };
+    let names = settings.allowed_hosts.into_iter().chain(settings.public.clone());
+    let around = Surroundings { hosts: Hosts::new(door.ip(), names), site: CrossSite { public: settings.public } };
+    let app =
+        App { authd, queue, workers: workers.clone(), blobs, job_secrets, stop: stop.clone(), about: Arc::new(about) };
+    tracing::info!(door = %door, "serving");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    serve(&sandboxed, door, router(app, around), stop).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    workers.stopped().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A server that asks nobody who they are stays on this machine, unless somebody said otherwise by name.
+fn check_exposure(authd: &Authd, door: &Door, allow_open: bool) -> Result<Vec<String>> {
+    let open = authd.policies().current().mode() == AuthMode::None;
+    match (open, door.is_local(), allow_open) {
+        (true, false, false) => bail!(
+            "authentication is off and {door} can be reached by others: turn it on with --auth pam, listen on \
+             127.0.0.1, or say --allow-open"
+        ),
+        (true, false, true) => {
+            tracing::warn!("authentication is off and others can reach this server (--allow-open)");
+            Ok(vec!["authentication is off, and others can reach this server".to_owned()])
+        }
+        (false, false, _) => {
+            tracing::warn!("passwords cross the network unencrypted: put a TLS proxy in front");
+            Ok(vec!["passwords cross the network unencrypted: put a TLS proxy in front".to_owned()])
+        }
+        (_, true, _) => Ok(Vec::new()),
+    }
+}
+
+async fn unless_stopped<T>(
+    work: impl Future<Output = Result<T>>,
+    stop: &CancellationToken,
+) -> Result<Option<T>> {
+    match work.await {
+        Ok(done) => Ok(Some(done)),
+        Err(_) if stop.is_cancelled() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// SIGTERM and SIGINT end it; streams and long polls end with it.
+fn stop_on_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let seen = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        seen.cancel();
+    });
+    Ok(stop)
+}

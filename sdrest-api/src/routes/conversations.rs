@@ -1,0 +1,282 @@
+//! A PAM conversation of any number of steps, over long polls or server-sent events. What a module says is
+//! passed on the moment it says it. The id may reach a log; the secret travels in a header only.
+
+use super::{
+    auth::{ANSWER_BOUNDS, is_answer, no_login},
+    login_answer::ConversationAnswer,
+    stream::sse,
+};
+use crate::{
+    app::App,
+    edge::{AUTH_BODY, Body, Fields, FromFields, PathId, Peer, Query, RequestTag},
+    error::{ApiError, ErrorBody},
+};
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response, sse::Event},
+};
+use futures::stream;
+use sdrest_proto::{
+    authd::AuthMode,
+    bounds::Username,
+    error::ErrorCode,
+    id::ConversationId,
+    login::{BeginLogin, ConversationRef, Poll, Respond},
+    secret::{Answer, ConversationSecret},
+};
+use utoipa::ToSchema;
+
+/// The header of the secret.
+const HEADER: &str = "x-sdrest-conversation";
+/// The longest wait of a poll, in seconds; authd holds no longer.
+const MAX_WAIT: i64 = 30;
+/// How long the first step is waited for.
+const FIRST_WAIT_MS: u32 = 5_000;
+/// How long one look at a conversation is held in a stream.
+const STREAM_WAIT_MS: u32 = 25_000;
+
+#[derive(Debug, ToSchema)]
+pub struct BeginBody {
+    /// 1 to 256 bytes.
+    #[schema(value_type = String, example = "alice")]
+    pub username: Username,
+    /// `login`, which is the default.
+    #[schema(value_type = Option<String>)]
+    pub purpose: (),
+}
+
+impl FromFields for BeginBody {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let username =
+            fields.bounded_text("username")?.ok_or_else(|| fields.missing("username"))?;
+        match fields.text("purpose")?.as_deref() {
+            None | Some("login") => Ok(Self { username, purpose: () }),
+            Some(other) => {
+                Err(fields.wrong("purpose", "`login`", &sdrest_proto::bounds::quote(other)))
+            }
+        }
+    }
+}
+
+/// Begin a login of any number of steps.
+#[utoipa::path(post, path = "/auth/conversations", tag = "auth", request_body = BeginBody, responses(
+    (status = 201, body = ConversationAnswer), (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn begin(
+    State(app): State<App>,
+    RequestTag(request): RequestTag,
+    Extension(peer): Extension<Peer>,
+    body: Body<BeginBody, AUTH_BODY>,
+) -> Result<ConversationAnswer, ApiError> {
+    if app.authd.policies().current().mode() == AuthMode::None {
+        return Err(no_login());
+    }
+    let login = BeginLogin {
+        username: body.value.username,
+        password: None,
+        source: peer.source(),
+        request,
+        wait_ms: FIRST_WAIT_MS,
+    };
+    Ok(ConversationAnswer::new(app.authd.begin(login).await?).created())
+}
+
+/// What came after which message, and how long to wait for it.
+#[derive(Debug)]
+pub struct PollQuery {
+    after: u32,
+    wait_ms: u32,
+}
+
+impl FromFields for PollQuery {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let after = fields.integer("after", "from 0")?.unwrap_or(0);
+        let after = u32::try_from(after)
+            .map_err(|_| fields.wrong("after", "from 0", &after.to_string()))?;
+        let wait = wait_seconds(fields, MAX_WAIT)?;
+        Ok(Self { after, wait_ms: wait * 1000 })
+    }
+}
+
+/// The query parameter `wait`, in seconds.
+pub(super) fn wait_seconds(fields: &mut Fields, max: i64) -> Result<u32, ApiError> {
+    let bounds = format!("between 0 and {max} seconds");
+    let wait = fields.integer("wait", &bounds)?.unwrap_or(0);
+    let within = u32::try_from(wait).ok().filter(|_| wait <= max);
+    within.ok_or_else(|| fields.wrong("wait", &bounds, &wait.to_string()))
+}
+
+/// Where a conversation stands, once there is news.
+#[utoipa::path(get, path = "/auth/conversations/{id}", tag = "auth",
+    params(("id" = String, Path), ("after" = Option<u32>, Query, description = "the last `seq` that was seen"),
+        ("wait" = Option<u32>, Query, description = "seconds, at most 30"),
+        ("X-Sdrest-Conversation" = String, Header)),
+    responses((status = 200, body = ConversationAnswer),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn poll(
+    State(app): State<App>,
+    PathId(id): PathId<ConversationId>,
+    Query(query): Query<PollQuery>,
+    headers: HeaderMap,
+) -> Result<ConversationAnswer, ApiError> {
+    let conversation = reference(id, &headers)?;
+    let poll = Poll { conversation, after: query.after, wait_ms: query.wait_ms };
+    Ok(ConversationAnswer::new(app.authd.poll(poll).await?))
+}
+
+/// One value for each prompt of a step.
+#[derive(Debug, ToSchema)]
+pub struct AnswersBody {
+    /// The `seq` of the step that asked.
+    pub seq: u32,
+    pub answers: Vec<AnswerBody>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct AnswerBody {
+    /// The prompt's number.
+    pub pid: u32,
+    /// At most 511 bytes.
+    #[schema(value_type = String)]
+    pub value: Answer,
+}
+
+impl FromFields for AnswersBody {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let seq = number(fields, "seq")?;
+        let mut answers = fields
+            .objects("answers")?
+            .into_iter()
+            .map(one_answer)
+            .collect::<Result<Vec<_>, _>>()?;
+        answers.sort_by_key(|answer| answer.pid);
+        if (0..).zip(&answers).any(|(place, answer): (u32, _)| place != answer.pid) {
+            return Err(fields.wrong(
+                "answers",
+                "one for each prompt, by its `pid`",
+                "another set",
+            ));
+        }
+        Ok(Self { seq, answers })
+    }
+}
+
+fn one_answer(mut fields: Fields) -> Result<AnswerBody, ApiError> {
+    let pid = number(&mut fields, "pid")?;
+    let value = fields.secret("value")?.ok_or_else(|| fields.missing("value"))?;
+    let value = Answer::new(value);
+    if !is_answer(&value) {
+        return Err(fields.wrong("value", ANSWER_BOUNDS, "something else"));
+    }
+    fields.finish()?;
+    Ok(AnswerBody { pid, value })
+}
+
+fn number(fields: &mut Fields, name: &'static str) -> Result<u32, ApiError> {
+    let value = fields.integer(name, "from 0")?.ok_or_else(|| fields.missing(name))?;
+    u32::try_from(value).map_err(|_| fields.wrong(name, "from 0", &value.to_string()))
+}
+
+/// Answer the prompts of a step.
+#[utoipa::path(post, path = "/auth/conversations/{id}/answers", tag = "auth", request_body = AnswersBody,
+    params(("id" = String, Path), ("X-Sdrest-Conversation" = String, Header)),
+    responses((status = 200, body = ConversationAnswer),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn answer(
+    State(app): State<App>,
+    PathId(id): PathId<ConversationId>,
+    headers: HeaderMap,
+    body: Body<AnswersBody, AUTH_BODY>,
+) -> Result<ConversationAnswer, ApiError> {
+    let conversation = reference(id, &headers)?;
+    let answers = body.value.answers.into_iter().map(|answer| answer.value).collect();
+    let respond =
+        Respond { conversation, sequence: body.value.seq, answers, wait_ms: FIRST_WAIT_MS };
+    Ok(ConversationAnswer::new(app.authd.respond(respond).await?))
+}
+
+/// End a conversation; its process ends with it.
+#[utoipa::path(delete, path = "/auth/conversations/{id}", tag = "auth",
+    params(("id" = String, Path), ("X-Sdrest-Conversation" = String, Header)),
+    responses((status = 204, description = "It is gone"),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn cancel(
+    State(app): State<App>,
+    PathId(id): PathId<ConversationId>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    app.authd.cancel(reference(id, &headers)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The steps of a conversation as they come; the event's name is the state.
+#[utoipa::path(get, path = "/auth/conversations/{id}/events", tag = "auth",
+    params(("id" = String, Path), ("after" = Option<u32>, Query), ("X-Sdrest-Conversation" = String, Header)),
+    responses((status = 200, description = "Server-sent events: running, waiting, succeeded, failed",
+        content_type = "text/event-stream", body = ConversationAnswer),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn events(
+    State(app): State<App>,
+    PathId(id): PathId<ConversationId>,
+    Query(query): Query<PollQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let conversation = reference(id, &headers)?;
+    let secret = conversation.secret.expose("kept for the polls of this stream").to_owned();
+    // The first look happens before the answer begins, so that a wrong secret gets its status.
+    let first = app.authd.poll(Poll { conversation, after: query.after, wait_ms: 0 }).await?;
+    let follower = Follower { app: app.clone(), id, secret, after: first.sequence };
+    let first = ConversationAnswer::new(first);
+    let over = first.is_over();
+    let rest = stream::unfold((!over).then_some(follower), Follower::next);
+    let events = futures::StreamExt::chain(stream::iter([event(&first)]), rest);
+    Ok(sse(events, async move { app.stop.cancelled().await }).into_response())
+}
+
+struct Follower {
+    app: App,
+    id: ConversationId,
+    secret: String,
+    after: u32,
+}
+
+impl Follower {
+    async fn next(state: Option<Self>) -> Option<(Event, Option<Self>)> {
+        let mut this = state?;
+        loop {
+            let conversation = ConversationRef {
+                id: this.id,
+                secret: ConversationSecret::new(this.secret.clone()),
+            };
+            let poll = Poll { conversation, after: this.after, wait_ms: STREAM_WAIT_MS };
+            let step = this.app.authd.poll(poll).await.ok()?;
+            if step.sequence == this.after {
+                continue;
+            }
+            this.after = step.sequence;
+            let answer = ConversationAnswer::new(step);
+            let over = answer.is_over();
+            return Some((event(&answer), (!over).then_some(this)));
+        }
+    }
+}
+
+fn event(answer: &ConversationAnswer) -> Event {
+    let event = Event::default().event(answer.state).id(answer.seq.to_string());
+    event.json_data(answer).unwrap_or_default()
+}
+
+fn reference(id: ConversationId, headers: &HeaderMap) -> Result<ConversationRef, ApiError> {
+    let secret = headers
+        .get(HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|secret| secret.len() <= 256);
+    let secret = secret.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::AuthRequired,
+            "send the conversation's secret in `X-Sdrest-Conversation`",
+        )
+    })?;
+    Ok(ConversationRef { id, secret: ConversationSecret::new(secret.to_owned()) })
+}

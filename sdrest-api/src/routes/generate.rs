@@ -1,0 +1,147 @@
+//! Accepting work. A 202 is sent after the job is durable, never before.
+
+use super::{
+    answers::JobWrapped,
+    jobs::{hold, owned},
+    txt2img::TextToImage,
+};
+use crate::{
+    app::App,
+    auth::{Generate, Permit},
+    edge::{Body, GENERATION_BODY, Query, RequestTag},
+    error::{ApiError, ErrorBody},
+    jobs::{IdempotencyKey, JobKind, NewJob},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use sdrest_proto::{error::ErrorCode, model::ModelInfo};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// The longest `Prefer: wait`, in seconds.
+const MAX_WAIT: u64 = 60;
+const MAX_KEY: usize = 255;
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Draw pictures from a prompt.
+#[utoipa::path(post, path = "/txt2img", tag = "generation", request_body = TextToImage,
+    params(("Prefer" = Option<String>, Header, description = "`wait=N` holds the answer up to N seconds, at most 60"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and body give the same job for 24 h")),
+    responses((status = 202, body = JobWrapped, headers(("Location" = String, description = "The job"))),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn txt2img(
+    State(app): State<App>,
+    permit: Permit<Generate>,
+    RequestTag(request_id): RequestTag,
+    _query: Query<()>,
+    headers: HeaderMap,
+    body: Body<TextToImage, GENERATION_BODY>,
+) -> Result<Response, ApiError> {
+    let wait = preferred_wait(&headers);
+    let idempotency_key = idempotency_key(&headers, &body.raw)?;
+    let model = model(&app, &body.value)?;
+    let user = permit.user().clone();
+    let new = NewJob {
+        owner: user.subject().clone(),
+        owner_name: user.name().to_owned(),
+        kind: JobKind::TextToImage,
+        request: body.value.into_request(&model)?,
+        request_id,
+        idempotency_key,
+    };
+    let mut job = app.queue.submit(permit, new).await.map_err(super::jobs::failed)?;
+    tracing::info!(job = %job.id, "accepted");
+    if let Some(wait) = wait {
+        job = hold(&app, owned(&user), job.id, wait).await?;
+    }
+    let secret = app.job_secrets.of(&user, job.id);
+    Ok(accepted(JobWrapped { secret, ..JobWrapped::from(&job) }, wait))
+}
+
+/// The model that the body names, or the default one.
+fn model(app: &App, body: &TextToImage) -> Result<ModelInfo, ApiError> {
+    let model = match &body.model {
+        Some(name) => app.workers.model(name),
+        None => app.workers.default_model(),
+    };
+    Ok(model?)
+}
+
+fn accepted(answer: JobWrapped, wait: Option<Duration>) -> Response {
+    let location = HeaderValue::from_str(&format!("/api/v1/jobs/{}", answer.job.id));
+    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    if let Some(wait) = wait
+        && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
+    {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    response
+}
+
+/// RFC 7240 §4.3. What cannot be read is no preference; more than the most is the most.
+fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(',')).map(str::trim);
+    let wait = preferences.find_map(|preference| {
+        let (name, value) = preference.split_once('=')?;
+        let named = name.trim().eq_ignore_ascii_case("wait");
+        named.then(|| value.trim().trim_matches('"').parse::<u64>().ok()).flatten()
+    })?;
+    Some(Duration::from_secs(wait.min(MAX_WAIT)))
+}
+
+fn idempotency_key(headers: &HeaderMap, body: &[u8]) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
+    let (Some(key), None) = (key, values.next()) else {
+        let message = format!(
+            "`Idempotency-Key` must be sent once, with 1 to {MAX_KEY} printable characters"
+        );
+        return Err(ApiError::new(ErrorCode::ValidationFailed, message));
+    };
+    Ok(Some(IdempotencyKey { key: key.to_owned(), body_sha256: Sha256::digest(body).into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn prefer_wait_in_all_its_spellings() {
+        let wait =
+            |values: &[&str]| preferred_wait(&headers("prefer", values)).map(|wait| wait.as_secs());
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&["wait=5"]), Some(5));
+        assert_eq!(wait(&["respond-async, Wait = \"7\""]), Some(7));
+        assert_eq!(wait(&["return=minimal", "wait=100000"]), Some(MAX_WAIT));
+        assert_eq!(wait(&["wait=soon"]), None);
+        assert_eq!(wait(&["wait=-1"]), None);
+    }
+
+    #[test]
+    fn idempotency_keys() {
+        let key = |values: &[&str]| idempotency_key(&headers("idempotency-key", values), b"{}");
+        assert_eq!(key(&[]).unwrap(), None);
+        assert_eq!(key(&["a"]).unwrap().unwrap().key, "a");
+        let long = "a".repeat(256);
+        for bad in [&[""][..], &["a", "a"], &[long.as_str()]] {
+            assert_eq!(key(bad).unwrap_err().code(), ErrorCode::ValidationFailed);
+        }
+    }
+}

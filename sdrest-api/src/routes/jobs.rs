@@ -1,0 +1,195 @@
+//! Looking at jobs, waiting for them, watching them, ending them. What is not the caller's own answers as
+//! what is not there.
+
+use super::{
+    answers::{JobAnswer, JobList, JobWrapped},
+    conversations::wait_seconds,
+    stream::sse_for,
+};
+use crate::{
+    app::App,
+    auth::{Authenticated, User, Viewer},
+    edge::{Fields, FromFields, PathId, Query},
+    error::{ApiError, ErrorBody},
+    jobs::{Job, JobError, JobNotice, JobState, NoticeKind, Page, Scope},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::HeaderMap,
+    response::{Response, sse::Event},
+};
+use futures::StreamExt;
+use sdrest_proto::{bounds::quote, id::JobId};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The longest wait, in seconds.
+const MAX_WAIT: i64 = 60;
+const DEFAULT_LIMIT: u32 = 50;
+
+/// The caller's own things.
+pub(super) fn owned(user: &User) -> Scope<'_> {
+    Scope::Owner(user.subject())
+}
+
+/// The public fault of a job's error, with the error itself for the log.
+pub(super) fn failed(error: JobError) -> ApiError {
+    let fault = error.fault();
+    ApiError::from(fault).because(error)
+}
+
+/// The job once it has ended, or after `patience`, or when the server stops.
+pub(super) async fn hold(
+    app: &App,
+    scope: Scope<'_>,
+    id: JobId,
+    patience: Duration,
+) -> Result<Job, ApiError> {
+    let held = tokio::select! {
+        job = app.queue.wait(scope, id, patience) => job,
+        () = app.stop.cancelled() => app.queue.job(scope, id).await,
+    };
+    held.map_err(failed)
+}
+
+/// Which part of the list.
+#[derive(Debug)]
+pub struct ListQuery(Page<JobId>);
+
+impl FromFields for ListQuery {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let max = Page::<JobId>::MAX_LIMIT;
+        let bounds = format!("between 1 and {max}");
+        let limit = fields.integer("limit", &bounds)?.unwrap_or(i64::from(DEFAULT_LIMIT));
+        let within = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
+        let limit = within.ok_or_else(|| fields.wrong("limit", &bounds, &limit.to_string()))?;
+        let before = match fields.text("before")? {
+            None => None,
+            Some(text) => Some(
+                text.parse().map_err(|_| fields.wrong("before", "a job's id", &quote(&text)))?,
+            ),
+        };
+        let state = match fields.text("state")? {
+            None => None,
+            Some(text) => Some(text.parse::<JobState>().map_err(|_| {
+                fields.wrong("state", "queued, running, done, failed or cancelled", &quote(&text))
+            })?),
+        };
+        Ok(Self(Page { before, limit, state }))
+    }
+}
+
+/// The caller's jobs, newest first.
+#[utoipa::path(get, path = "/jobs", tag = "jobs",
+    params(("limit" = Option<u32>, Query, description = "1 to 200, 50 by default"),
+        ("before" = Option<String>, Query, description = "only older ones than this job"),
+        ("state" = Option<String>, Query)),
+    responses((status = 200, body = JobList), (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn list(
+    State(app): State<App>,
+    user: Authenticated<User>,
+    Query(ListQuery(page)): Query<ListQuery>,
+) -> Result<Json<JobList>, ApiError> {
+    if user.is_guest() {
+        // All guests are one owner: each sees only what it has the secret of.
+        return Ok(Json(JobList { jobs: Vec::new(), next: None }));
+    }
+    let page = app.queue.list(owned(&user), page).await.map_err(failed)?;
+    let jobs = page.jobs.iter().map(JobAnswer::from).collect();
+    Ok(Json(JobList { jobs, next: page.next.map(|id| id.to_string()) }))
+}
+
+/// How long to wait.
+#[derive(Debug)]
+pub struct WaitQuery(pub Duration);
+
+impl FromFields for WaitQuery {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self(Duration::from_secs(u64::from(wait_seconds(fields, MAX_WAIT)?))))
+    }
+}
+
+/// A job, once it has ended or the wait is over.
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path), ("wait" = Option<u32>, Query, description = "seconds, at most 60")),
+    responses((status = 200, body = JobWrapped), (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId<JobId>,
+    Query(WaitQuery(wait)): Query<WaitQuery>,
+) -> Result<Json<JobWrapped>, ApiError> {
+    look(&app, &viewer, id, wait).await.map(Json)
+}
+
+pub(super) async fn look(
+    app: &App,
+    viewer: &Viewer,
+    id: JobId,
+    wait: Duration,
+) -> Result<JobWrapped, ApiError> {
+    viewer.check(&app.job_secrets, id)?;
+    let user = viewer.user();
+    let job = if wait.is_zero() {
+        app.queue.job(owned(user), id).await.map_err(failed)?
+    } else {
+        hold(app, owned(user), id, wait).await?
+    };
+    Ok(JobWrapped::from(&job))
+}
+
+/// End a job: a waiting one at once, a running one within a step.
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
+    responses((status = 200, body = JobWrapped), (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn cancel(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId<JobId>,
+) -> Result<Json<JobWrapped>, ApiError> {
+    viewer.check(&app.job_secrets, id)?;
+    let job = app.queue.cancel(owned(viewer.user()), id).await.map_err(failed)?;
+    Ok(Json(JobWrapped::from(&job)))
+}
+
+/// What happens to a job, as it happens.
+#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs",
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, description = "Server-sent events: progress, image, done, failed, cancelled",
+        content_type = "text/event-stream", body = JobWrapped),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn events(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId<JobId>,
+    _query: Query<()>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    viewer.check(&app.job_secrets, id)?;
+    let user = viewer.user();
+    // A number that is none begins from what is known now.
+    let after =
+        headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let notices = app.queue.events(owned(user), id, after).await.map_err(failed)?;
+    Ok(sse_for(&app, user, notices.map(|notice| event(&notice))))
+}
+
+#[derive(Serialize)]
+struct NoticeAnswer {
+    job: JobAnswer,
+    /// The place of the picture that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+}
+
+fn event(notice: &JobNotice) -> Event {
+    let index = match notice.kind {
+        NoticeKind::Image { index } => Some(index),
+        NoticeKind::Progress | NoticeKind::Done | NoticeKind::Failed | NoticeKind::Cancelled => {
+            None
+        }
+    };
+    let answer = NoticeAnswer { job: JobAnswer::from(&notice.job), index };
+    let event = Event::default().event(notice.kind.as_str()).id(notice.id.to_string());
+    event.json_data(answer).unwrap_or_default()
+}

@@ -1,0 +1,238 @@
+//! A worker for tests of this room: the real service over a real socket, with a made-up picture. It
+//! can die: then every connection breaks at once.
+
+use futures::StreamExt;
+use sdrest_proto::{
+    BUILD,
+    bounds::{ModelName, Seed},
+    error::{ErrorCode, Fault},
+    event::{JobEvent, WorkerEvent},
+    health::{Health, SandboxReport, Serving},
+    id::{Attempt, JobId},
+    image::Rgb8Image,
+    model::ModelInfo,
+    transport::{self, TrustedUids, WORKER},
+    worker::{EventPage, SubmitJob, Worker, WorkerDescription, WorkerProfile},
+};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tarpc::{
+    context::Context,
+    server::{BaseChannel, Channel},
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+/// What the jobs of this worker do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// They are drawn.
+    Draws,
+    /// They start and never end.
+    Hangs,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<WorkerEvent>,
+    sequence: u64,
+    attempts: HashMap<JobId, Attempt>,
+    most_at_once: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct FakeWorker {
+    incarnation: u64,
+    mood: Mood,
+    state: Arc<Mutex<State>>,
+    news: watch::Sender<u64>,
+}
+
+/// A running fake.
+pub(super) struct Running {
+    pub(super) worker: FakeWorker,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// The worker's death: nobody listens any more and every connection breaks.
+    pub(super) async fn die(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// The picture of a seed.
+pub(super) fn picture(seed: u64) -> Rgb8Image {
+    let data = (0..64 * 64 * 3).map(|i| (i as u64 * 7 + seed) as u8).collect();
+    Rgb8Image::new(64, 64, data).unwrap()
+}
+
+pub(super) fn start(socket: &Path, incarnation: u64, mood: Mood) -> Running {
+    let listener = transport::listen(socket).unwrap();
+    let news = watch::Sender::new(0);
+    let worker = FakeWorker { incarnation, mood, state: Arc::default(), news };
+    let mut tasks = JoinSet::new();
+    let served = worker.clone();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        let trusted = TrustedUids::new([std::os::unix::fs::MetadataExt::uid(
+            &std::fs::metadata("/proc/self").unwrap(),
+        )]);
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (worker, trusted) = (served.clone(), trusted.clone());
+            connections.spawn(async move {
+                let (_, transport) = transport::accept(stream, &trusted, WORKER).await.unwrap();
+                let mut calls = JoinSet::new();
+                let mut requests =
+                    Box::pin(BaseChannel::with_defaults(transport).execute(worker.serve()));
+                while let Some(call) = requests.next().await {
+                    calls.spawn(call);
+                }
+            });
+        }
+    });
+    Running { worker, tasks }
+}
+
+impl FakeWorker {
+    fn emit(&self, job: JobId, attempt: Attempt, event: JobEvent) {
+        let mut state = self.state.lock().unwrap();
+        state.sequence += 1;
+        let sequence = state.sequence;
+        if event.is_last() {
+            state.attempts.remove(&job);
+        }
+        state.events.push(WorkerEvent { sequence, job, attempt, event });
+        drop(state);
+        self.news.send_replace(sequence);
+    }
+
+    fn works_on(&self, job: JobId, attempt: Attempt) -> bool {
+        self.state.lock().unwrap().attempts.get(&job) == Some(&attempt)
+    }
+
+    /// The jobs that it has now.
+    pub(super) fn jobs(&self) -> usize {
+        self.state.lock().unwrap().attempts.len()
+    }
+
+    /// The most jobs that it had at a time.
+    pub(super) fn most_at_once(&self) -> usize {
+        self.state.lock().unwrap().most_at_once
+    }
+
+    async fn draw(self, submit: SubmitJob) {
+        let (job, attempt, request) = (submit.job, submit.attempt, submit.request);
+        self.emit(job, attempt, JobEvent::Started);
+        let steps = request.num_inference_steps.get();
+        for step in 1..=steps {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if !self.works_on(job, attempt) {
+                return;
+            }
+            self.emit(job, attempt, JobEvent::Step { step, steps });
+            while self.mood == Mood::Hangs && self.works_on(job, attempt) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        for index in 0..request.num_images.get() {
+            let seed = Seed::try_from(request.seed.get() + u64::from(index)).unwrap();
+            self.emit(job, attempt, JobEvent::Image { index, seed, image: picture(seed.get()) });
+        }
+        self.emit(job, attempt, JobEvent::Done { engine_micros: 1000 });
+    }
+}
+
+impl Worker for FakeWorker {
+    async fn describe(self, _: Context) -> WorkerDescription {
+        WorkerDescription {
+            incarnation: self.incarnation,
+            profile: WorkerProfile {
+                device: "cpu".to_owned(),
+                dtype: "float32".to_owned(),
+                cpu_capability: "AVX2".to_owned(),
+                threads: 1,
+                kernel_path: "aten".to_owned(),
+                torch_version: "2.11.0".to_owned(),
+            },
+            capacity: 8,
+            cpu_capability_inside: "AVX2".to_owned(),
+        }
+    }
+
+    async fn list_models(self, _: Context) -> Vec<ModelInfo> {
+        vec![ModelInfo {
+            name: ModelName::try_from("demo".to_owned()).unwrap(),
+            family: "sd-1.x".to_owned(),
+            prediction_type: "epsilon".to_owned(),
+            default_side: 64,
+            vae_scale_factor: 8,
+            hash: Some("0123456789".to_owned()),
+            loaded: true,
+            fault: None,
+        }]
+    }
+
+    async fn refresh_models(self, context: Context) -> Vec<ModelInfo> {
+        self.list_models(context).await
+    }
+
+    async fn load(self, context: Context, _: ModelName) -> Result<ModelInfo, Fault> {
+        Ok(self.list_models(context).await.remove(0))
+    }
+
+    async fn unload(self, _: Context, _: ModelName) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn submit(self, _: Context, job: SubmitJob) -> Result<(), Fault> {
+        if job.request.model.as_str() != "demo" {
+            return Err(Fault::new(ErrorCode::ModelNotFound, "no such model"));
+        }
+        let mut state = self.state.lock().unwrap();
+        if state.attempts.insert(job.job, job.attempt) != Some(job.attempt) {
+            tokio::spawn(self.clone().draw(job));
+        }
+        state.most_at_once = state.most_at_once.max(state.attempts.len());
+        Ok(())
+    }
+
+    async fn next_events(self, _: Context, after: u64, wait_ms: u32) -> EventPage {
+        let mut news = self.news.subscribe();
+        let wait = Duration::from_millis(wait_ms.into());
+        let _ = timeout(wait, news.wait_for(|newest| *newest > after)).await;
+        let mut state = self.state.lock().unwrap();
+        state.events.retain(|event| event.sequence > after);
+        let mut images = 0;
+        let page = state.events.iter().take_while(|event| {
+            images += u32::from(matches!(event.event, JobEvent::Image { .. }));
+            images <= 1
+        });
+        EventPage { incarnation: self.incarnation, events: page.cloned().collect() }
+    }
+
+    async fn interrupt(self, _: Context, job: JobId) -> bool {
+        let attempt = self.state.lock().unwrap().attempts.get(&job).copied();
+        if let Some(attempt) = attempt {
+            self.emit(job, attempt, JobEvent::Interrupted);
+        }
+        attempt.is_some()
+    }
+
+    async fn health(self, _: Context) -> Health {
+        Health {
+            serving: Serving::Serving,
+            detail: String::new(),
+            build: BUILD.to_owned(),
+            pid: std::process::id(),
+            uid: 0,
+            uptime_seconds: 1,
+            sandbox: SandboxReport::default(),
+            figures: Vec::new(),
+        }
+    }
+}

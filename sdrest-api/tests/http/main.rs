@@ -1,0 +1,12 @@
+//! The HTTP surface from outside: the real router over a queue of its own and an authd that lives in this
+//! test, over a real socket with the real transport. What needs the other programs themselves is tested
+//! where they run together.
+
+mod authd;
+mod edges;
+mod login;
+mod public_paths;
+mod server;
+mod surface;
+mod tokens;
+mod wire;

@@ -1,0 +1,136 @@
+//! The whole surface, walked by its own document: every operation against every kind of caller.
+
+use super::server::Server;
+use axum::http::Method;
+use sdrest_proto::{
+    authd::AuthMode,
+    identity::{Permission, Role},
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, path::Path};
+
+/// All that answers to somebody who shows nothing, by the contract: the conversations have a secret of
+/// their own, and health and status are the public paths of the server that is asked here.
+const OPEN: &[&str] = &[
+    "POST /api/v1/auth/login",
+    "POST /api/v1/auth/refresh",
+    "GET /api/v1/auth/methods",
+    "POST /api/v1/auth/conversations",
+    "GET /api/v1/auth/conversations/{id}",
+    "DELETE /api/v1/auth/conversations/{id}",
+    "POST /api/v1/auth/conversations/{id}/answers",
+    "GET /api/v1/auth/conversations/{id}/events",
+    "GET /api/v1/.well-known/jwks.json",
+    "GET /.well-known/jwks.json",
+];
+const PUBLIC: &[&str] = &["GET /api/v1/health", "GET /api/v1/status"];
+
+struct Operation {
+    name: String,
+    method: Method,
+    path: String,
+    document: Value,
+}
+
+fn operations() -> Vec<Operation> {
+    let document: Value =
+        serde_json::from_str(&sdrest_api::router::document().to_json().unwrap()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            operations.push(Operation {
+                name: format!("{method} {path}"),
+                path: path.replace("{id}", "01234567-89ab-4cde-8f01-23456789abcd"),
+                method,
+                document: operation.clone(),
+            });
+        }
+    }
+    operations
+}
+
+#[tokio::test]
+async fn nothing_but_the_closed_list_answers_without_credentials() {
+    let server = Server::start(AuthMode::Pam).await;
+    let mut open = BTreeSet::new();
+    for operation in operations() {
+        let answer = server.call(operation.method.clone(), &operation.path, None).await;
+        let short = operation.path.replacen("/api/v1/", "/api/", 1);
+        let at_api = server.call(operation.method.clone(), &short, None).await;
+        assert_eq!(answer.status, at_api.status, "{} differs below /api", operation.name);
+        let declared_open = operation.document["security"] == serde_json::json!([]);
+        if declared_open {
+            open.insert(operation.name);
+        } else if PUBLIC.contains(&operation.name.as_str()) {
+            assert_eq!(answer.status, 200, "{}", operation.name);
+        } else {
+            assert!(answer.is(401, "AUTH_REQUIRED"), "{}: {answer:?}", operation.name);
+        }
+    }
+    assert_eq!(open, OPEN.iter().map(|name| (*name).to_owned()).collect());
+}
+
+#[tokio::test]
+async fn every_role_gets_what_its_permissions_say() {
+    let server = Server::start(AuthMode::Pam).await;
+    for role in Role::ALL {
+        let token = server.authd.token(role);
+        for operation in operations() {
+            let Some(needs) = operation.document["x-permission"].as_str() else { continue };
+            let permission =
+                Permission::ALL.into_iter().find(|known| known.as_str() == needs).unwrap();
+            let answer = server.call(operation.method.clone(), &operation.path, Some(&token)).await;
+            let refused = answer.is(403, "FORBIDDEN");
+            assert_eq!(
+                refused,
+                !role.may(permission),
+                "{} as {}: {answer:?}",
+                operation.name,
+                role.as_str()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_and_expired_tokens_are_refused_everywhere() {
+    let server = Server::start(AuthMode::Pam).await;
+    for operation in operations() {
+        if operation.document["security"] == serde_json::json!([]) {
+            continue;
+        }
+        let answer =
+            server.call(operation.method.clone(), &operation.path, Some("not.a.token")).await;
+        assert!(answer.is(401, "TOKEN_INVALID"), "{}: {answer:?}", operation.name);
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_served_and_names_its_schemas() {
+    let server = Server::start(AuthMode::Pam).await;
+    let answer = server.get("/api/openapi.json", Some(&server.user())).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body["openapi"].as_str().unwrap().get(..3), Some("3.1"));
+    let text = answer.body.to_string();
+    let schemas = answer.body["components"]["schemas"].as_object().unwrap();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "the schema {name} is not in the document");
+    }
+}
+
+/// The committed document. `SDREST_UPDATE_OPENAPI=1` writes it anew.
+#[test]
+fn the_committed_document_is_the_one_that_is_served() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    let made = format!("{}\n", sdrest_api::router::document().to_pretty_json().unwrap());
+    if std::env::var_os("SDREST_UPDATE_OPENAPI").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        made == committed,
+        "run the tests with SDREST_UPDATE_OPENAPI=1 and look at the difference"
+    );
+}

@@ -1,0 +1,64 @@
+//! authd's flags.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Signs people in through PAM conversations and issues tokens; spawns nothing and loads no PAM module itself.
+#[derive(Debug, Parser)]
+#[command(name = "sdrest-authd", version)]
+pub(crate) struct Cli {
+    /// Configuration file; its table [authd]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the front end connects
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Where administrators connect
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin_socket: Option<PathBuf>,
+    /// Where one conversation program is started for each connection
+    #[arg(long, value_name = "PATH")]
+    pub(crate) conversation_socket: Option<PathBuf>,
+    /// Signing key, sessions, revocations, throttle
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// none or pam
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) auth: Option<String>,
+    /// The file in /etc/pam.d that PAM logins use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pam_service_name: Option<String>,
+    /// The realm in WWW-Authenticate
+    #[arg(long, value_name = "NAME")]
+    pub(crate) auth_realm: Option<String>,
+    /// Paths that answer without credentials, separated by commas
+    #[arg(long, value_name = "\"P1,P2\"")]
+    pub(crate) public_paths: Option<String>,
+    /// Callers without credentials are guests
+    #[arg(long)]
+    pub(crate) enable_guest_access: bool,
+    /// How long an access token lasts, in minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) jwt_expiration: Option<u64>,
+    /// The account of the front end, by name or number
+    #[arg(long, value_name = "USER")]
+    pub(crate) api_user: Option<String>,
+    /// Who may be at the far end of the conversation socket, besides root
+    #[arg(long, value_name = "USER")]
+    pub(crate) conversation_user: Option<String>,
+    /// Who may use the admin socket, besides root; may be given several times
+    #[arg(long, value_name = "USER")]
+    pub(crate) admin_user: Vec<String>,
+    /// Every failed login is answered this long after the last answer, in milliseconds
+    #[arg(long, value_name = "N")]
+    pub(crate) failure_floor_ms: Option<u64>,
+    /// Run without the sandbox; the reason is logged
+    #[arg(long, value_name = "REASON")]
+    pub(crate) no_sandbox: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// The same as --log-level debug
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}

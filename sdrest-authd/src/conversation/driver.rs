@@ -1,0 +1,311 @@
+//! The task that follows one login from its start to its end: it owns the link, passes texts and prompts on,
+//! holds the slot while a module works, watches the deadlines, and tells a failure only when its time has come.
+//! Dropping it closes the link, and with that ends the program.
+
+use super::{
+    entry::{Answered, Entry, Finished},
+    frames,
+    link::{ConversationSocket, Link},
+    outcome::Ending,
+    pacing::Pacing,
+    slots::{Slot, Slots},
+};
+use crate::{audit, throttle::Throttle};
+use sdrest_proto::{
+    conversation::{Denial, FromConversation, Prompt, Start, ToConversation},
+    error::{ErrorCode, Fault},
+    login::{Echo, LoginPrompt, MessageStyle},
+    secret::Answer,
+};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use tokio::{
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::{sleep_until, timeout_at},
+};
+
+/// Frames that one login may send. A program of ours stays far below.
+const MOST_FRAMES: u32 = 512;
+
+/// What all drivers share.
+pub(super) struct Surroundings {
+    pub(super) socket: ConversationSocket,
+    pub(super) slots: Slots,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) pacing: Pacing,
+    /// Whether the last program that was asked for came up.
+    pub(super) reachable: AtomicBool,
+}
+
+pub(super) struct Driver {
+    entry: Arc<Entry>,
+    around: Arc<Surroundings>,
+    answers: mpsc::Receiver<Answered>,
+    password: Option<Answer>,
+    last_answer: Instant,
+    asked: bool,
+    answered: bool,
+    held: Vec<(MessageStyle, String)>,
+    release_at: Instant,
+    step_ends: Instant,
+    frames_left: u32,
+}
+
+/// How talking ended: with an ending, or because no slot came free.
+enum Talked {
+    Ended(Ending),
+    Busy,
+}
+
+/// The way to the program, and what it holds while its modules work.
+struct Work {
+    writer: OwnedWriteHalf,
+    starting: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
+}
+
+type Frames = mpsc::Receiver<io::Result<Option<FromConversation>>>;
+
+impl Driver {
+    pub(super) fn new(
+        entry: Arc<Entry>,
+        around: Arc<Surroundings>,
+        answers: mpsc::Receiver<Answered>,
+        password: Option<Answer>,
+    ) -> Self {
+        let begun = entry.begun;
+        let step_ends = begun + around.pacing.step;
+        Self {
+            entry,
+            around,
+            answers,
+            password,
+            last_answer: begun,
+            asked: false,
+            answered: false,
+            held: Vec::new(),
+            release_at: begun,
+            step_ends,
+            frames_left: MOST_FRAMES,
+        }
+    }
+
+    pub(super) async fn run(mut self, start: Start) {
+        let entry = Arc::clone(&self.entry);
+        let whole = async {
+            let talked = self.talk(start).await;
+            self.finish(talked).await
+        };
+        tokio::select! {
+            () = entry.cancelled.cancelled() => audit::conversation_ended(&entry.request, &entry.username, "cancelled", 0),
+            finished = whole => entry.end(finished),
+        }
+    }
+
+    async fn talk(&mut self, start: Start) -> Talked {
+        let Some(permit) = self.around.slots.start().await else { return Talked::Busy };
+        let Link { reader, writer } = match self.around.socket.start(start).await {
+            Ok(link) => link,
+            Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
+        };
+        // The reader has a task of its own, because half a frame must not be lost when a deadline is looked at.
+        let (sender, mut frames) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(read_all(reader, sender));
+        let mut work = Work { writer, starting: Some(permit), slot: None };
+        let mut spoken = false;
+        loop {
+            let talked = match self.next(&mut frames).await {
+                Event::Frame(Ok(Some(frame))) => self.on_frame(frame, &mut work).await,
+                Event::Frame(Ok(None)) if spoken => {
+                    Some(crashed("the program ended without a verdict"))
+                }
+                Event::Frame(Ok(None)) => {
+                    let cause = "the program ended before it said anything".to_owned();
+                    Some(Talked::Ended(Ending::NotStarted(cause)))
+                }
+                Event::Frame(Err(error)) => Some(crashed(error)),
+                Event::Answered(answered) => self.pass_on(answered, &mut work).await,
+                Event::Deadline => Some(Talked::Ended(Ending::Denied(Denial::Timeout, 0))),
+            };
+            if let Some(talked) = talked {
+                return talked;
+            }
+            spoken = true;
+        }
+    }
+
+    /// What a frame means; an end, or nothing and the talk goes on.
+    async fn on_frame(&mut self, frame: FromConversation, work: &mut Work) -> Option<Talked> {
+        self.around.reachable.store(true, Ordering::Relaxed);
+        self.frames_left = self.frames_left.saturating_sub(1);
+        if self.frames_left == 0 {
+            return Some(crashed("the program says more than a login may"));
+        }
+        match frame {
+            FromConversation::Message { style, text } => {
+                self.hold(style, text);
+                None
+            }
+            FromConversation::Prompts(prompts) => {
+                drop((work.starting.take(), work.slot.take()));
+                match self.on_prompts(prompts).await {
+                    Asked::Person => None,
+                    Asked::OneShot(answered) => self.pass_on(answered, work).await,
+                    Asked::Busy => Some(Talked::Busy),
+                }
+            }
+            FromConversation::Verdict(verdict) => Some(Talked::Ended(verdict.into())),
+            FromConversation::Probed { .. } => Some(crashed("a probe's answer in a login")),
+        }
+    }
+
+    /// Hands answers to the module; the slot is its right to work on them.
+    async fn pass_on(&mut self, answered: Answered, work: &mut Work) -> Option<Talked> {
+        work.slot = Some(answered.slot);
+        self.last_answer = Instant::now();
+        self.answered = true;
+        self.step_ends = self.last_answer + self.around.pacing.step;
+        self.entry.work(self.step_ends);
+        let frame = ToConversation::Answers(answered.answers);
+        frames::write(&mut work.writer, &frame).await.err().map(crashed)
+    }
+
+    /// The next thing that happens; held text is let go when its time has come.
+    async fn next(&mut self, frames: &mut Frames) -> Event {
+        loop {
+            let deadline = self.step_ends.min(self.entry.ends);
+            tokio::select! {
+                biased;
+                frame = frames.recv() => return Event::Frame(frame.unwrap_or(Ok(None))),
+                Some(answered) = self.answers.recv() => return Event::Answered(answered),
+                () = sleep_until(deadline.into()) => return Event::Deadline,
+                () = sleep_until(self.release_at.into()), if !self.held.is_empty() => self.release(),
+            }
+        }
+    }
+
+    fn hold(&mut self, style: MessageStyle, text: String) {
+        if self.held.is_empty() {
+            self.release_at = Instant::now() + self.around.pacing.hold(self.answered);
+        }
+        self.held.push((style, text));
+    }
+
+    fn release(&mut self) {
+        for (style, text) in self.held.drain(..) {
+            self.entry.say(style, text);
+        }
+    }
+
+    async fn on_prompts(&mut self, prompts: Vec<Prompt>) -> Asked {
+        self.release();
+        let first = !std::mem::replace(&mut self.asked, true);
+        // Given to the first prompt or to nothing.
+        if let Some(password) = self.password.take()
+            && first
+            && self.around.pacing.asks_for_the_password(&prompts)
+        {
+            return match self.around.slots.answer(&self.entry.username).await {
+                Some(slot) => Asked::OneShot(Answered { answers: vec![password], slot }),
+                None => Asked::Busy,
+            };
+        }
+        self.step_ends = Instant::now() + self.around.pacing.step;
+        let prompts =
+            prompts.into_iter().map(|Prompt { echo, text }| LoginPrompt { echo, text }).collect();
+        self.entry.ask(prompts, self.step_ends);
+        Asked::Person
+    }
+
+    /// Counts and records the end, and waits until it may be told.
+    async fn finish(&mut self, talked: Talked) -> Finished {
+        let Talked::Ended(ending) = talked else {
+            return Err(busy());
+        };
+        let entry = Arc::clone(&self.entry);
+        if ending.is_a_wrong_answer() {
+            self.around.throttle.failed(&entry.username, &entry.source);
+        }
+        if let Ending::Crashed(cause) | Ending::NotStarted(cause) = &ending {
+            tracing::warn!(request_id = %entry.request, "conversation: {cause}");
+        }
+        if matches!(ending, Ending::NotStarted(_)) {
+            self.around.reachable.store(false, Ordering::Relaxed);
+        }
+        audit::conversation_ended(
+            &entry.request,
+            &entry.username,
+            ending.name(),
+            ending.pam_code(),
+        );
+        if matches!(ending, Ending::Verified(_)) {
+            self.around.throttle.succeeded(&entry.username, &entry.source);
+            self.release();
+            return ending.into_result();
+        }
+        if self.around.pacing.expose_pam_errors {
+            self.release();
+        }
+        if ending.is_a_wrong_answer() && !self.asked && !entry.one_shot {
+            self.pretend_to_ask().await;
+        }
+        let told = self.around.pacing.tell_failure_at(self.last_answer, Instant::now());
+        sleep_until(told.into()).await;
+        ending.into_result()
+    }
+
+    /// A stack that refuses without a question would tell that the account is locked or unknown.
+    async fn pretend_to_ask(&mut self) {
+        self.step_ends = Instant::now() + self.around.pacing.step;
+        let prompt = LoginPrompt { echo: Echo::Off, text: "Password: ".to_owned() };
+        self.entry.ask(vec![prompt], self.step_ends);
+        let deadline = self.step_ends.min(self.entry.ends);
+        if timeout_at(deadline.into(), self.answers.recv()).await.is_ok() {
+            self.last_answer = Instant::now();
+            self.entry.work(self.step_ends);
+        }
+    }
+}
+
+fn crashed(cause: impl ToString) -> Talked {
+    Talked::Ended(Ending::Crashed(cause.to_string()))
+}
+
+enum Event {
+    Frame(io::Result<Option<FromConversation>>),
+    Answered(Answered),
+    Deadline,
+}
+
+enum Asked {
+    Person,
+    OneShot(Answered),
+    Busy,
+}
+
+async fn read_all(
+    mut reader: OwnedReadHalf,
+    sender: mpsc::Sender<io::Result<Option<FromConversation>>>,
+) {
+    loop {
+        let frame = frames::read(&mut reader).await;
+        let last = !matches!(frame, Ok(Some(_)));
+        if sender.send(frame).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// No slot came free.
+pub(super) fn busy() -> Fault {
+    Fault::new(ErrorCode::TooManyAttempts, "too many logins are running; try again").retry_after(1)
+}

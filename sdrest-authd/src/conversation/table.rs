@@ -1,0 +1,315 @@
+//! All logins in progress, bounded: how many wait for a person, in all and from one source; how long a finished
+//! one is kept for its caller. A wrong secret looks like a conversation that is gone. When it gets full, the
+//! oldest that nobody has answered goes first, from the source that has most.
+
+use super::{
+    driver::{Driver, Surroundings, busy},
+    entry::{Answered, Entry, NewEntry, Phase, Shared},
+    link::ConversationSocket,
+    pacing::Pacing,
+    slots::Slots,
+};
+use crate::{audit, peer::Source, throttle::Throttle};
+use sdrest_proto::{
+    bounds::Username,
+    conversation::Start,
+    error::{ErrorCode, Fault},
+    id::{ConversationId, RequestId},
+    login::{ConversationRef, Respond},
+    secret::Answer,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+/// How long an end that nobody fetched is kept.
+const KEEP_ENDED: Duration = Duration::from_secs(60);
+/// Wrong answers in form (their number, NUL, length) before the conversation is ended.
+const STRIKES: u8 = 3;
+/// How much longer the program's own deadlines are: authd's decide.
+const SLACK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Modules at work at once.
+    pub(crate) running: usize,
+    /// Conversations that wait for a person, in all and from one source.
+    pub(crate) waiting: usize,
+    pub(crate) waiting_per_source: usize,
+    /// Conversations of any kind.
+    pub(crate) all: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { running: 10, waiting: 64, waiting_per_source: 4, all: 256 }
+    }
+}
+
+/// What a login begins with.
+pub(crate) struct Begin {
+    pub(crate) username: Username,
+    pub(crate) password: Option<Answer>,
+    pub(crate) source: Source,
+    pub(crate) request: RequestId,
+}
+
+pub(crate) struct Table {
+    entries: Mutex<HashMap<ConversationId, Arc<Entry>>>,
+    around: Arc<Surroundings>,
+    limits: Limits,
+    service: String,
+}
+
+impl Table {
+    pub(crate) fn new(
+        socket: ConversationSocket,
+        service: String,
+        pacing: Pacing,
+        throttle: Arc<Throttle>,
+        limits: Limits,
+    ) -> Self {
+        let around = Surroundings {
+            socket,
+            slots: Slots::new(limits.running),
+            throttle,
+            pacing,
+            reachable: AtomicBool::new(true),
+        };
+        Self { entries: Mutex::default(), around: Arc::new(around), limits, service }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConversationId, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a login, if the throttle and the limits allow one.
+    pub(crate) fn begin(&self, begin: Begin) -> Result<Arc<Entry>, Fault> {
+        if let Some(password) = &begin.password {
+            if password.is_empty() {
+                return Err(Fault::new(
+                    ErrorCode::MissingPassword,
+                    "`password` is needed and is empty",
+                ));
+            }
+            check_form(password)?;
+        }
+        let username = begin.username.as_str().to_owned();
+        self.around.throttle.check(&username, &begin.source)?;
+        let pacing = &self.around.pacing;
+        let new = NewEntry {
+            username: username.clone(),
+            source: begin.source.clone(),
+            request: begin.request,
+            one_shot: begin.password.is_some(),
+            step: pacing.step,
+            total: pacing.total,
+        };
+        let (sender, answers) = mpsc::channel(1);
+        let entry = Arc::new(Entry::new(new, sender).map_err(|error| {
+            tracing::error!(request_id = %begin.request, "no random numbers: {error}");
+            Fault::new(ErrorCode::Internal, "the server cannot make random numbers")
+        })?);
+        {
+            let mut entries = self.lock();
+            make_room(&mut entries, &self.limits, &entry)?;
+            entries.insert(entry.id, Arc::clone(&entry));
+        }
+        audit::conversation_began(&begin.request, &username, &begin.source);
+        let start = Start {
+            service: self.service.clone(),
+            username,
+            rhost: begin.source.address().map(|address| address.to_string()),
+            step_deadline_ms: milliseconds(pacing.step + SLACK),
+            total_deadline_ms: milliseconds(pacing.total + SLACK),
+        };
+        let driver =
+            Driver::new(Arc::clone(&entry), Arc::clone(&self.around), answers, begin.password);
+        tokio::spawn(driver.run(start));
+        Ok(entry)
+    }
+
+    /// The conversation that a caller names, if its secret is right.
+    pub(crate) fn find(&self, named: &ConversationRef) -> Result<Arc<Entry>, Fault> {
+        let entry = self.lock().get(&named.id).cloned();
+        entry.filter(|entry| entry.secret.matches(&named.secret)).ok_or_else(gone)
+    }
+
+    /// Passes answers on to the module, once a slot is free.
+    pub(crate) async fn respond(&self, respond: Respond) -> Result<Arc<Entry>, Fault> {
+        let entry = self.find(&respond.conversation)?;
+        self.in_step(&entry, &respond, |_| ())?;
+        self.around.throttle.check(&entry.username, &entry.source)?;
+        let slot = self.around.slots.answer(&entry.username).await.ok_or_else(busy)?;
+        // Somebody else may have answered while the slot was awaited; who gets here first closes the step.
+        self.in_step(&entry, &respond, |shared| shared.phase = Phase::Running)?;
+        let answered = Answered { answers: respond.answers, slot };
+        entry.answers.try_send(answered).map_err(|_| gone())?;
+        Ok(entry)
+    }
+
+    /// Does `then` if these are answers to the prompts that are open.
+    fn in_step(
+        &self,
+        entry: &Entry,
+        respond: &Respond,
+        then: impl FnOnce(&mut Shared),
+    ) -> Result<(), Fault> {
+        let answers = &respond.answers;
+        let mut shared = entry.lock();
+        let Phase::Waiting(prompts) = &shared.phase else {
+            return Err(out_of_step(shared.sequence));
+        };
+        if shared.sequence != respond.sequence {
+            return Err(out_of_step(shared.sequence));
+        }
+        let form = if prompts.len() == answers.len() {
+            answers.iter().try_for_each(check_form)
+        } else {
+            Err(Fault::new(
+                ErrorCode::ValidationFailed,
+                format!(
+                    "`answers` must be {} in number, one for each prompt, got {}",
+                    prompts.len(),
+                    answers.len()
+                ),
+            ))
+        };
+        if form.is_ok() {
+            then(&mut shared);
+            return form;
+        }
+        shared.strikes += 1;
+        if shared.strikes >= STRIKES {
+            drop(shared);
+            self.remove(entry.id);
+        }
+        form
+    }
+
+    pub(crate) fn cancel(&self, named: &ConversationRef) -> Result<(), Fault> {
+        let entry = self.find(named)?;
+        self.remove(entry.id);
+        Ok(())
+    }
+
+    /// Takes a conversation out; its program ends if it still runs.
+    pub(crate) fn remove(&self, id: ConversationId) {
+        if let Some(entry) = self.lock().remove(&id) {
+            entry.cancelled.cancel();
+        }
+    }
+
+    /// Forgets ends that nobody fetched.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, entry| {
+            let ended = entry.lock().ended;
+            ended.is_none_or(|at| now.saturating_duration_since(at) < KEEP_ENDED)
+        });
+    }
+
+    /// Whether the last conversation program that was asked for came up.
+    pub(crate) fn reachable(&self) -> bool {
+        self.around.reachable.load(Ordering::Relaxed)
+    }
+
+    /// Name and number, for health.
+    pub(crate) fn figures(&self) -> Vec<(String, u64)> {
+        let entries = self.lock();
+        let waiting = entries.values().filter(|entry| waits(entry)).count();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        vec![
+            ("conversations".to_owned(), count(entries.len())),
+            ("conversations_waiting".to_owned(), count(waiting)),
+            ("modules_working".to_owned(), count(self.around.slots.working(self.limits.running))),
+        ]
+    }
+}
+
+/// Whether a conversation counts as one that waits for a person: not while a one-shot password is being checked,
+/// and not once it has ended.
+fn waits(entry: &Entry) -> bool {
+    match entry.lock().phase {
+        Phase::Waiting(_) => true,
+        Phase::Running => !entry.one_shot,
+        Phase::Ended(_) => false,
+    }
+}
+
+/// Makes room for one more, or refuses.
+fn make_room(
+    entries: &mut HashMap<ConversationId, Arc<Entry>>,
+    limits: &Limits,
+    new: &Entry,
+) -> Result<(), Fault> {
+    if entries.len() >= limits.all {
+        return Err(busy());
+    }
+    if new.one_shot {
+        return Ok(());
+    }
+    let mut by_source: HashMap<Source, usize> = HashMap::new();
+    for entry in entries.values().filter(|entry| waits(entry)) {
+        *by_source.entry(entry.source.clone()).or_default() += 1;
+    }
+    let waiting: usize = by_source.values().sum();
+    let own = by_source.get(&new.source).copied().unwrap_or_default();
+    let from = if own >= limits.waiting_per_source {
+        Some(new.source.clone())
+    } else if waiting >= limits.waiting * 3 / 4 {
+        by_source.into_iter().max_by_key(|(_, count)| *count).map(|(source, _)| source)
+    } else {
+        None
+    };
+    let Some(from) = from else { return Ok(()) };
+    let oldest = entries
+        .values()
+        .filter(|entry| entry.source == from && waits(entry) && !entry.lock().answered)
+        .min_by_key(|entry| entry.begun)
+        .map(|entry| entry.id);
+    match oldest.and_then(|id| entries.remove(&id)) {
+        Some(entry) => {
+            entry.cancelled.cancel();
+            Ok(())
+        }
+        None if own >= limits.waiting_per_source || waiting >= limits.waiting => Err(busy()),
+        None => Ok(()),
+    }
+}
+
+fn check_form(answer: &Answer) -> Result<(), Fault> {
+    let text = answer.expose("looked through for NUL");
+    if text.len() <= Answer::MAX_BYTES && !text.contains('\0') {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::ValidationFailed,
+        format!(
+            "an answer must be at most {} bytes without NUL, got {} bytes",
+            Answer::MAX_BYTES,
+            text.len()
+        ),
+    ))
+}
+
+pub(crate) fn gone() -> Fault {
+    Fault::new(ErrorCode::ConversationGone, "there is no such conversation any more")
+}
+
+fn out_of_step(now: u32) -> Fault {
+    Fault::new(
+        ErrorCode::ConversationOutOfStep,
+        format!("`sequence` is not that of open prompts; it is {now} now"),
+    )
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,244 @@
+//! How long to wait after wrong answers: a delay that grows with the failures of one user from one source, and a
+//! milder one for a source alone. Nobody is locked out: another source has its own count. Within the delay even
+//! the right password waits. The counts are on disk within a second, under keyed hashes: people type passwords
+//! into the field for the name.
+
+use crate::{
+    audit,
+    peer::Source,
+    random,
+    state_dir::{StateDir, StateError},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sdrest_proto::error::{ErrorCode, Fault};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+const FILE: &str = "throttle.json";
+/// Failures are forgotten after this long without one, in seconds.
+const FORGET: u64 = 15 * 60;
+/// Counts kept; beyond, the oldest go.
+const KEPT: usize = 65_536;
+
+/// Free failures, the first delay and the longest, in seconds; each further failure doubles the delay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    pub(crate) free: u32,
+    pub(crate) first: u64,
+    pub(crate) longest: u64,
+}
+
+impl Growth {
+    fn delay(self, failures: u32) -> u64 {
+        let Some(over) = failures.checked_sub(self.free).and_then(|n| n.checked_sub(1)) else {
+            return 0;
+        };
+        self.first.saturating_mul(1 << over.min(20)).min(self.longest)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) enabled: bool,
+    pub(crate) user_and_source: Growth,
+    pub(crate) source: Growth,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            user_and_source: Growth { free: 3, first: 2, longest: 60 },
+            source: Growth { free: 20, first: 1, longest: 30 },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Count {
+    failures: u32,
+    last: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counts {
+    salt: String,
+    by_key: HashMap<String, Count>,
+}
+
+pub(crate) struct Throttle {
+    policy: Policy,
+    counts: Mutex<Counts>,
+    dirty: AtomicBool,
+    clock: fn() -> u64,
+}
+
+impl Throttle {
+    pub(crate) fn load(dir: &StateDir, policy: Policy) -> Result<Self, StateError> {
+        Self::with_clock(dir, policy, audit::unix_now)
+    }
+
+    fn with_clock(dir: &StateDir, policy: Policy, clock: fn() -> u64) -> Result<Self, StateError> {
+        let mut counts: Counts = dir.read_json(FILE)?;
+        if counts.salt.is_empty() {
+            // Without random numbers the names are hashed without a salt; nothing else is lost.
+            counts.salt = random::text().unwrap_or_else(|_| "unsalted".to_owned());
+        }
+        Ok(Self { policy, counts: Mutex::new(counts), dirty: AtomicBool::new(false), clock })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses while a delay runs.
+    pub(crate) fn check(&self, user: &str, source: &Source) -> Result<(), Fault> {
+        if !self.policy.enabled {
+            return Ok(());
+        }
+        let now = (self.clock)();
+        let counts = self.lock();
+        let left = |key: String, growth: Growth| {
+            let Some(count) = counts.by_key.get(&key) else { return 0 };
+            // A clock that was set back must not make a delay longer than it is.
+            (count.last + growth.delay(count.failures)).saturating_sub(now).min(growth.longest)
+        };
+        let own = left(counts.key(user, source), self.policy.user_and_source);
+        let wait = own.max(left(counts.key("", source), self.policy.source));
+        drop(counts);
+        if wait == 0 {
+            return Ok(());
+        }
+        audit::throttled(user, source, wait);
+        let seconds = u32::try_from(wait).unwrap_or(u32::MAX);
+        Err(Fault::new(
+            ErrorCode::TooManyAttempts,
+            format!("too many attempts; try again in {seconds} s"),
+        )
+        .retry_after(seconds))
+    }
+
+    pub(crate) fn failed(&self, user: &str, source: &Source) {
+        let now = (self.clock)();
+        let mut counts = self.lock();
+        for key in [counts.key(user, source), counts.key("", source)] {
+            let count = counts.by_key.entry(key).or_insert(Count { failures: 0, last: now });
+            let forgotten = now.saturating_sub(count.last) > FORGET;
+            count.failures = if forgotten { 1 } else { count.failures.saturating_add(1) };
+            count.last = now;
+        }
+        counts.shrink(now);
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Forgets the failures of this user from this source; the source's own go by time alone.
+    pub(crate) fn succeeded(&self, user: &str, source: &Source) {
+        let mut counts = self.lock();
+        let key = counts.key(user, source);
+        if counts.by_key.remove(&key).is_some() {
+            self.dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Writes the counts if they have changed; called every half second.
+    pub(crate) fn save(&self, dir: &StateDir) -> Result<(), StateError> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let counts = {
+            let counts = self.lock();
+            Counts { salt: counts.salt.clone(), by_key: counts.by_key.clone() }
+        };
+        dir.write_json(FILE, &counts)
+    }
+}
+
+impl Counts {
+    fn key(&self, user: &str, source: &Source) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.salt.as_str(), user, source.network().as_str()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let digest = hash.finalize();
+        URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or_default())
+    }
+
+    fn shrink(&mut self, now: u64) {
+        if self.by_key.len() <= KEPT {
+            return;
+        }
+        self.by_key.retain(|_, count| now.saturating_sub(count.last) <= FORGET);
+        while self.by_key.len() > KEPT {
+            let Some(oldest) =
+                self.by_key.iter().min_by_key(|(_, count)| count.last).map(|(key, _)| key.clone())
+            else {
+                return;
+            };
+            self.by_key.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+
+    fn source(text: &str) -> Source {
+        Source::new(Some(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn delays_grow_outlive_a_restart_and_lock_nobody_else_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let clock = || NOW.load(Ordering::Relaxed);
+        let throttle = Throttle::with_clock(&dir, Policy::default(), clock).unwrap();
+        let (here, there) = (source("192.0.2.1"), source("192.0.2.2"));
+        for _ in 0..3 {
+            throttle.check("alice", &here).unwrap();
+            throttle.failed("alice", &here);
+        }
+        throttle.check("alice", &here).unwrap();
+        throttle.failed("alice", &here);
+        let fault = throttle.check("alice", &here).unwrap_err();
+        assert_eq!((fault.code, fault.retry_after), (ErrorCode::TooManyAttempts, Some(2)));
+        throttle.failed("alice", &here);
+        assert_eq!(throttle.check("alice", &here).unwrap_err().retry_after, Some(4));
+        throttle.check("alice", &there).unwrap();
+        throttle.check("bob", &here).unwrap();
+
+        throttle.save(&dir).unwrap();
+        let text = String::from_utf8(dir.read(FILE).unwrap().unwrap()).unwrap();
+        assert!(!text.contains("alice"), "names are not on disk");
+        let throttle = Throttle::with_clock(&dir, Policy::default(), clock).unwrap();
+        assert_eq!(throttle.check("alice", &here).unwrap_err().retry_after, Some(4));
+        NOW.fetch_add(5, Ordering::Relaxed);
+        throttle.check("alice", &here).unwrap();
+        throttle.succeeded("alice", &here);
+        throttle.failed("alice", &here);
+        throttle.check("alice", &here).unwrap();
+    }
+
+    #[test]
+    fn a_source_that_tries_many_names_waits_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let throttle = Throttle::with_clock(&dir, Policy::default(), || 5).unwrap();
+        for number in 0..21 {
+            throttle.failed(&format!("user{number}"), &source("2001:db8::1"));
+        }
+        assert!(throttle.check("fresh", &source("2001:db8::2")).is_err());
+        assert!(throttle.check("fresh", &source("2001:db8:0:1::2")).is_ok());
+    }
+}

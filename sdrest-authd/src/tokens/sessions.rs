@@ -1,0 +1,239 @@
+//! Sessions and what has been revoked, on disk before any answer depends on it. Refresh tokens are 256 random bits,
+//! of which only the SHA-256 is kept. Each is spent once (RFC 9700, section 4.14): the same successor is given
+//! again for 30 s while that is unused; any later use means that two parties hold the token, and the session ends.
+
+use crate::{
+    random,
+    state_dir::{StateDir, StateError},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sdrest_proto::{
+    id::SessionId,
+    identity::{Role, Subject},
+    secret::RefreshToken,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use thiserror::Error;
+
+const FILE: &str = "sessions.json";
+/// How long a spent token still gives its unused successor, in seconds.
+const GRACE: u64 = 30;
+/// How long a session can be refreshed after its login, in seconds.
+const LONGEST: u64 = 7 * 24 * 3600;
+/// Sessions kept; beyond, the one that was used longest ago ends.
+const MOST: usize = 10_000;
+/// Spent tokens remembered for each session, so that their reuse is noticed.
+const REMEMBERED: usize = 64;
+
+#[derive(Debug, Error)]
+pub(crate) enum RefreshError {
+    #[error("no session has this refresh token")]
+    Unknown,
+    #[error("a spent refresh token came again; session {0} is revoked")]
+    Reused(SessionId),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// One login. Hashes are base64url.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) subject: Subject,
+    pub(crate) name: String,
+    pub(crate) uid: Option<u32>,
+    pub(crate) role: Role,
+    pub(crate) auth_time: u64,
+    /// When the last access token of this session expires.
+    pub(crate) access_until: u64,
+    current: String,
+    spent: Vec<String>,
+    spent_at: u64,
+    used: u64,
+}
+
+/// What a new session begins with.
+pub(crate) struct NewSession {
+    pub(crate) subject: Subject,
+    pub(crate) name: String,
+    pub(crate) uid: Option<u32>,
+    pub(crate) role: Role,
+    pub(crate) access_until: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Stored {
+    /// Moves with every revocation, also across restarts.
+    version: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Until when an access token of the session could still be valid.
+    revoked: BTreeMap<SessionId, u64>,
+}
+
+/// Blocks while it writes.
+pub(crate) struct Sessions {
+    dir: StateDir,
+    stored: Stored,
+    /// Successors that may be given once more, by the hash of what they followed: in memory only.
+    successors: HashMap<String, RefreshToken>,
+}
+
+fn hash(token: &RefreshToken) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.expose("hashed").as_bytes()))
+}
+
+fn copy(token: &RefreshToken) -> RefreshToken {
+    RefreshToken::new(token.expose("the same successor is given twice").to_owned())
+}
+
+impl Sessions {
+    pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
+        let mut stored: Stored = dir.read_json(FILE)?;
+        stored.version = stored.version.max(1);
+        Ok(Self { dir: dir.clone(), stored, successors: HashMap::new() })
+    }
+
+    /// Writes `changed` and only then believes it.
+    fn commit(&mut self, changed: Stored) -> Result<(), StateError> {
+        self.dir.write_json(FILE, &changed)?;
+        self.stored = changed;
+        Ok(())
+    }
+
+    pub(crate) fn begin(
+        &mut self,
+        id: SessionId,
+        new: NewSession,
+        now: u64,
+    ) -> Result<RefreshToken, RefreshError> {
+        let token = RefreshToken::new(random::text()?);
+        let mut changed = self.swept(now);
+        let session = Session {
+            subject: new.subject,
+            name: new.name,
+            uid: new.uid,
+            role: new.role,
+            auth_time: now,
+            access_until: new.access_until,
+            current: hash(&token),
+            spent: Vec::new(),
+            spent_at: 0,
+            used: now,
+        };
+        changed.sessions.insert(id, session);
+        self.commit(changed)?;
+        Ok(token)
+    }
+
+    /// Spends a token. Answers the session, as it is now, and the successor.
+    pub(crate) fn refresh(
+        &mut self,
+        token: &RefreshToken,
+        access_until: u64,
+        now: u64,
+    ) -> Result<(SessionId, Session, RefreshToken), RefreshError> {
+        let spent = hash(token);
+        let known = |session: &Session| session.current == spent || session.spent.contains(&spent);
+        let (id, session) = self
+            .stored
+            .sessions
+            .iter()
+            .find(|(_, session)| known(session))
+            .ok_or(RefreshError::Unknown)?;
+        let (id, mut session) = (*id, session.clone());
+        if now >= session.auth_time + LONGEST {
+            return Err(RefreshError::Unknown);
+        }
+        let successor = if session.current == spent {
+            session.spent.push(spent.clone());
+            if session.spent.len() > REMEMBERED {
+                session.spent.remove(0);
+            }
+            session.spent_at = now;
+            RefreshToken::new(random::text()?)
+        } else {
+            // Only the token before the current one, and only for a while: the answer may have been lost.
+            let forgivable = session.spent.last() == Some(&spent)
+                && now.saturating_sub(session.spent_at) < GRACE;
+            if !forgivable {
+                self.revoke(id, now)?;
+                return Err(RefreshError::Reused(id));
+            }
+            // After a restart the successor is not known any more; nobody has used it, so a new one replaces it.
+            match self.successors.get(&spent) {
+                Some(successor) => copy(successor),
+                None => RefreshToken::new(random::text()?),
+            }
+        };
+        session.current = hash(&successor);
+        session.access_until = session.access_until.max(access_until);
+        session.used = now;
+        let mut changed = self.swept(now);
+        changed.sessions.insert(id, session.clone());
+        self.commit(changed)?;
+        // What this token succeeded is final now; what it gives may be asked for again.
+        self.successors.retain(|_, known| hash(known) != spent);
+        self.successors.insert(spent, copy(&successor));
+        if self.successors.len() > MOST {
+            self.successors.clear();
+        }
+        Ok((id, session, successor))
+    }
+
+    /// Ends a session. Its access tokens are listed until the last has expired.
+    pub(crate) fn revoke(&mut self, id: SessionId, access_until: u64) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
+        let session_until = changed.sessions.remove(&id).map_or(0, |session| session.access_until);
+        changed.revoked.insert(id, session_until.max(access_until));
+        changed.version += 1;
+        self.commit(changed)
+    }
+
+    pub(crate) fn is_revoked(&self, id: SessionId) -> bool {
+        self.stored.revoked.contains_key(&id)
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.stored.version
+    }
+
+    /// The sessions that are revoked and whose tokens could still be valid.
+    pub(crate) fn revoked(&self, now: u64) -> Vec<SessionId> {
+        self.stored.revoked.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets what is over, also on disk.
+    pub(crate) fn sweep(&mut self, now: u64) -> Result<(), StateError> {
+        let over = |stored: &Stored| {
+            stored.revoked.values().any(|until| *until <= now)
+                || stored.sessions.values().any(|session| now >= session.auth_time + LONGEST)
+        };
+        if over(&self.stored) { self.commit(self.swept(now)) } else { Ok(()) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.stored.sessions.len()
+    }
+
+    /// What is stored, without what is over; room for one more.
+    fn swept(&self, now: u64) -> Stored {
+        let mut stored = self.stored.clone();
+        stored.revoked.retain(|_, until| *until > now);
+        stored.sessions.retain(|_, session| now < session.auth_time + LONGEST);
+        while stored.sessions.len() >= MOST {
+            let Some(oldest) =
+                stored.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id)
+            else {
+                break;
+            };
+            stored.sessions.remove(&oldest);
+        }
+        stored
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Rotation, reuse and revocation, also across restarts, with a clock that the test moves.
+
+use super::*;
+
+const NOW: u64 = 1_000_000;
+
+fn begin(sessions: &mut Sessions) -> (SessionId, RefreshToken) {
+    let id = SessionId::random();
+    let new = NewSession {
+        subject: Subject::unix(1000, 1),
+        name: "alice".into(),
+        uid: Some(1000),
+        role: Role::User,
+        access_until: NOW + 60,
+    };
+    (id, sessions.begin(id, new, NOW).unwrap())
+}
+
+fn open(folder: &tempfile::TempDir) -> Sessions {
+    Sessions::load(&StateDir::open(folder.path()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_lost_answer_is_given_again_and_theft_ends_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (id, first) = begin(&mut sessions);
+    let (_, _, second) = sessions.refresh(&first, NOW + 70, NOW + 10).unwrap();
+    let (_, _, again) = sessions.refresh(&first, NOW + 70, NOW + 20).unwrap();
+    assert!(second.matches(&again), "the same successor within 30 s");
+    let (_, session, third) = sessions.refresh(&second, NOW + 80, NOW + 30).unwrap();
+    assert_eq!((session.auth_time, session.access_until), (NOW, NOW + 80));
+    // The first one is spent for good now.
+    assert!(
+        matches!(sessions.refresh(&first, NOW, NOW + 31), Err(RefreshError::Reused(reused)) if reused == id)
+    );
+    assert!(matches!(sessions.refresh(&third, NOW, NOW + 32), Err(RefreshError::Unknown)));
+    assert_eq!(sessions.revoked(NOW + 32), vec![id]);
+    assert!(sessions.revoked(NOW + 81).is_empty(), "its last token has expired");
+}
+
+#[test]
+fn the_grace_ends_after_thirty_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (id, first) = begin(&mut sessions);
+    sessions.refresh(&first, NOW, NOW).unwrap();
+    assert!(matches!(sessions.refresh(&first, NOW, NOW + 30), Err(RefreshError::Reused(_))));
+    assert!(sessions.is_revoked(id));
+}
+
+#[test]
+fn a_restart_forgets_nothing_that_matters() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (_, first) = begin(&mut sessions);
+    let (gone, _) = begin(&mut sessions);
+    let version = sessions.version();
+    sessions.revoke(gone, NOW + 60).unwrap();
+    assert!(sessions.version() > version);
+    sessions.refresh(&first, NOW, NOW).unwrap();
+    let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+    assert!(!text.contains(first.expose("test")), "tokens are hashed at rest");
+
+    let mut sessions = open(&folder);
+    assert_eq!(sessions.revoked(NOW), vec![gone]);
+    assert_eq!(sessions.version(), version + 1);
+    // The answer was lost with the restart: within the grace the client is forgiven, with a fresh successor.
+    let (_, _, next) = sessions.refresh(&first, NOW, NOW + 5).unwrap();
+    sessions.refresh(&next, NOW, NOW + 6).unwrap();
+    assert!(matches!(sessions.refresh(&first, NOW, NOW + 7), Err(RefreshError::Reused(_))));
+}
+
+#[test]
+fn sessions_end_after_a_week() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (_, first) = begin(&mut sessions);
+    assert!(matches!(sessions.refresh(&first, NOW, NOW + LONGEST), Err(RefreshError::Unknown)));
+    sessions.sweep(NOW + LONGEST).unwrap();
+    assert_eq!((sessions.count(), open(&folder).count()), (0, 0));
+}

@@ -1,0 +1,50 @@
+//! sdrestctl: the command of admins and newcomers. It starts all of sdrest on one machine (`serve`), looks at
+//! it through its sockets (`status`), and draws pictures through its HTTP interface (`generate`).
+//!
+//! The hidden subcommands `launch…` run between fork and exec of the other programs: single-threaded, before
+//! any runtime, without `unsafe`. This program holds no key, decodes no model and calls no PAM function.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod generate;
+mod launch;
+mod paths;
+mod probe;
+mod record;
+mod serve;
+mod status;
+mod users;
+
+use clap::Parser;
+use std::{ffi::OsString, io::Write, path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse_from(arguments());
+    let outcome = match cli.command {
+        cli::Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        cli::Command::Status(args) => status::run(&args),
+        cli::Command::Generate(args) => generate::run(*args).map(|()| ExitCode::SUCCESS),
+        cli::Command::Launch(args) => launch::daemon::run(&args).map(|never| match never {}),
+        cli::Command::LaunchConversation(args) => launch::conversation::run(&args),
+        cli::Command::LaunchFirst(args) => launch::first::run(&args).map(|never| match never {}),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Where nobody reads standard error any more, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "sdrestctl: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The guides call the server `stable-diffusion-rest` and `stable-diffusion-rest-server`: under these names
+/// the subcommand `serve` need not be written.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().and_then(|first| Path::new(first).file_name()).unwrap_or_default();
+    let is_server = name == "stable-diffusion-rest" || name == "stable-diffusion-rest-server";
+    let has_subcommand =
+        arguments.get(1).is_some_and(|first| !first.to_string_lossy().starts_with('-'));
+    if is_server && !has_subcommand {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}

@@ -1,0 +1,51 @@
+//! RUN/serve.json: what `serve` wrote down of itself, so that `status` and `generate` find it. It is a help,
+//! never an authority: `status` asks the sockets.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// `http://HOST:PORT` or `unix:PATH`.
+    pub(crate) url: String,
+    /// sdrestctl itself.
+    pub(crate) pid: u32,
+    pub(crate) auth: String,
+    pub(crate) pam_service: String,
+    pub(crate) processes: Vec<Process>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) restarts: u32,
+}
+
+pub(crate) fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join("serve.json")
+}
+
+/// What the server of this run folder says of itself; nothing where there is none.
+pub(crate) fn read(run_dir: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path(run_dir)).ok()?).ok()
+}
+
+/// Replaces the record in one step, so that no reader sees half of it.
+pub(crate) fn write(run_dir: &Path, record: &Record) -> Result<()> {
+    let new = run_dir.join(".serve.json.new");
+    let written = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&new);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(record)?)?;
+        fs::rename(&new, path(run_dir))
+    };
+    written().with_context(|| format!("{} cannot be written", path(run_dir).display()))
+}

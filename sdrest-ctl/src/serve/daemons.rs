@@ -1,0 +1,338 @@
+//! The three daemons: their command lines, their sockets, and what each may see of the file system.
+
+use super::{
+    access,
+    logs::{Log, Source},
+    plan::{Listen, Plan, Privilege},
+    sockets::{SocketPaths, Sockets},
+};
+use crate::{cli::ServeArgs, users::User};
+use anyhow::{Context, Result};
+use nix::unistd::{Gid, Uid, chown};
+use std::{
+    ffi::OsString,
+    fs::{self, Permissions},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio, id},
+};
+
+/// One daemon, ready to be started any number of times.
+pub(crate) struct Daemon {
+    pub(crate) name: &'static str,
+    pub(crate) log: Source,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    /// At most two: they travel as standard input and output.
+    listeners: Vec<(&'static str, OwnedFd)>,
+    view: Option<View>,
+}
+
+/// A user and a file system of its own.
+struct View {
+    user: User,
+    at: PathBuf,
+    read_only: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Daemon {
+    /// Starts it through the hidden subcommand `launch`. The caller's thread must live as long as the process:
+    /// its end is the child's end.
+    pub(crate) fn start(&self) -> Result<Child> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("sdrestctl").args(["launch", "--parent", &id().to_string()]);
+        for (name, _) in &self.listeners {
+            command.args(["--listen", name]);
+        }
+        if let Some(view) = &self.view {
+            command.args([
+                "--uid",
+                &view.user.uid.to_string(),
+                "--gid",
+                &view.user.gid.to_string(),
+            ]);
+            command.arg("--view").arg(&view.at);
+            for (flag, paths) in [
+                ("--read-only", &view.read_only),
+                ("--writable", &view.writable),
+                ("--socket", &view.sockets),
+            ] {
+                for path in paths {
+                    command.arg(flag).arg(path);
+                }
+            }
+        }
+        command.arg("--").arg(&self.program).args(&self.arguments);
+        environment(&mut command);
+        let mut descriptors =
+            self.listeners.iter().map(|(_, listener)| listener.try_clone().map(Stdio::from));
+        command
+            .stdin(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
+            .stdout(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
+            .stderr(self.log.writer()?);
+        command.spawn().with_context(|| format!("{} cannot be started", self.name))
+    }
+}
+
+/// What a program is given of the caller's environment: nothing but where libraries are and how to tell of
+/// a crash.
+pub(crate) fn environment(command: &mut Command) {
+    command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin");
+    for name in ["LD_LIBRARY_PATH", "RUST_BACKTRACE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+}
+
+/// All three, in the order in which they are started.
+pub(crate) fn all(
+    plan: &Plan,
+    args: &ServeArgs,
+    sockets: &Sockets,
+    log: &Log,
+) -> Result<Vec<Daemon>> {
+    let paths = SocketPaths::below(&plan.run_dir);
+    prepare_state(plan)?;
+    Ok(vec![
+        authd(plan, args, (&paths, sockets), log)?,
+        worker(plan, args, (&paths, sockets), log)?,
+        api(plan, args, (&paths, sockets), log)?,
+    ])
+}
+
+/// The uid that the others know this process by.
+struct Uids {
+    api: String,
+    authd: String,
+    worker: String,
+    conversation: String,
+}
+
+fn uids(plan: &Plan) -> Uids {
+    match &plan.privilege {
+        Privilege::Separate(users) => Uids {
+            api: users.api.uid.to_string(),
+            authd: users.authd.uid.to_string(),
+            worker: users.worker.uid.to_string(),
+            conversation: "0".to_owned(),
+        },
+        Privilege::Caller { uid, .. } => {
+            let uid = uid.to_string();
+            Uids { api: uid.clone(), authd: uid.clone(), worker: uid.clone(), conversation: uid }
+        }
+    }
+}
+
+/// Who may use authd's admin socket, beside root.
+fn admins(plan: &Plan) -> Vec<String> {
+    match &plan.privilege {
+        Privilege::Separate(users) => users.admins.clone(),
+        Privilege::Caller { uid, .. } => vec![uid.to_string()],
+    }
+}
+
+/// STATE/api and STATE/authd, each its daemon's alone.
+fn prepare_state(plan: &Plan) -> Result<()> {
+    for name in ["api", "authd"] {
+        let folder = plan.state_dir.join(name);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        if let Privilege::Separate(users) = &plan.privilege {
+            let user = if name == "api" { &users.api } else { &users.authd };
+            chown(&folder, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+                .with_context(|| {
+                    format!("{} cannot be given to {}", folder.display(), user.name)
+                })?;
+        }
+        fs::set_permissions(&folder, Permissions::from_mode(0o700))
+            .with_context(|| format!("the mode of {} cannot be set", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn common(args: &ServeArgs) -> Vec<OsString> {
+    if args.verbose { vec!["--verbose".into()] } else { Vec::new() }
+}
+
+fn push(arguments: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {
+    arguments.push(flag.into());
+    arguments.push(value.into());
+}
+
+fn authd(
+    plan: &Plan,
+    args: &ServeArgs,
+    (paths, sockets): (&SocketPaths, &Sockets),
+    log: &Log,
+) -> Result<Daemon> {
+    let uids = uids(plan);
+    let state = plan.state_dir.join("authd");
+    let mut arguments = common(args);
+    push(&mut arguments, "--socket", &paths.authd);
+    push(&mut arguments, "--admin-socket", &paths.authd_admin);
+    push(&mut arguments, "--conversation-socket", &paths.conversation);
+    push(&mut arguments, "--state-dir", &state);
+    push(&mut arguments, "--auth", plan.auth.as_str());
+    push(&mut arguments, "--pam-service-name", &args.pam_service_name);
+    push(&mut arguments, "--auth-realm", &args.auth_realm);
+    push(&mut arguments, "--api-user", uids.api);
+    push(&mut arguments, "--conversation-user", uids.conversation);
+    for admin in admins(plan) {
+        push(&mut arguments, "--admin-user", admin);
+    }
+    if let Some(public) = &args.public_paths {
+        push(&mut arguments, "--public-paths", public);
+    }
+    if args.enable_guest_access {
+        arguments.push("--enable-guest-access".into());
+    }
+    if let Some(minutes) = args.jwt_expiration {
+        push(&mut arguments, "--jwt-expiration", minutes.to_string());
+    }
+    let view = match &plan.privilege {
+        Privilege::Separate(users) => Some(View {
+            user: users.authd.clone(),
+            at: view_folder(plan)?,
+            read_only: program_paths(&plan.programs.authd, &users.authd)?,
+            writable: vec![state],
+            sockets: vec![paths.conversation.clone()],
+        }),
+        Privilege::Caller { .. } => None,
+    };
+    Ok(Daemon {
+        name: "authd",
+        log: Source::new("authd", log.clone())?,
+        program: plan.programs.authd.clone(),
+        arguments,
+        listeners: vec![
+            ("authd", sockets.authd.try_clone()?),
+            ("authd-admin", sockets.authd_admin.try_clone()?),
+        ],
+        view,
+    })
+}
+
+fn worker(
+    plan: &Plan,
+    args: &ServeArgs,
+    (paths, sockets): (&SocketPaths, &Sockets),
+    log: &Log,
+) -> Result<Daemon> {
+    let mut arguments = common(args);
+    push(&mut arguments, "--socket", &paths.worker);
+    for folder in &plan.models {
+        push(&mut arguments, "--models-dir", folder);
+    }
+    push(&mut arguments, "--device", "cpu");
+    push(&mut arguments, "--api-user", uids(plan).api);
+    if let Some(threads) = args.threads {
+        push(&mut arguments, "--threads", threads.to_string());
+    }
+    let view = match &plan.privilege {
+        Privilege::Separate(users) => {
+            let mut read_only = program_paths(&plan.programs.worker, &users.worker)?;
+            for folder in &plan.models {
+                access::check_readable(folder, &users.worker)?;
+                read_only.push(folder.clone());
+            }
+            Some(View {
+                user: users.worker.clone(),
+                at: view_folder(plan)?,
+                read_only,
+                writable: Vec::new(),
+                sockets: Vec::new(),
+            })
+        }
+        Privilege::Caller { .. } => None,
+    };
+    Ok(Daemon {
+        name: "worker",
+        log: Source::new("worker", log.clone())?,
+        program: plan.programs.worker.clone(),
+        arguments,
+        listeners: vec![("worker", sockets.worker.try_clone()?)],
+        view,
+    })
+}
+
+fn api(
+    plan: &Plan,
+    args: &ServeArgs,
+    (paths, sockets): (&SocketPaths, &Sockets),
+    log: &Log,
+) -> Result<Daemon> {
+    let uids = uids(plan);
+    let state = plan.state_dir.join("api");
+    let mut arguments = common(args);
+    push(&mut arguments, "--listen", &sockets.address);
+    push(&mut arguments, "--authd-socket", &paths.authd);
+    push(&mut arguments, "--authd-user", uids.authd);
+    push(&mut arguments, "--worker-socket", &paths.worker);
+    push(&mut arguments, "--worker-user", uids.worker);
+    push(&mut arguments, "--state-dir", &state);
+    if let Some(url) = &args.public_url {
+        push(&mut arguments, "--public-url", url);
+    }
+    for host in allowed_hosts(plan, args) {
+        push(&mut arguments, "--allowed-host", host);
+    }
+    if args.allow_open {
+        arguments.push("--allow-open".into());
+    }
+    let view = match &plan.privilege {
+        Privilege::Separate(users) => Some(View {
+            user: users.api.clone(),
+            at: view_folder(plan)?,
+            read_only: program_paths(&plan.programs.api, &users.api)?,
+            writable: vec![state],
+            sockets: vec![paths.authd.clone(), paths.worker.clone()],
+        }),
+        Privilege::Caller { .. } => None,
+    };
+    Ok(Daemon {
+        name: "api",
+        log: Source::new("api", log.clone())?,
+        program: plan.programs.api.clone(),
+        arguments,
+        listeners: vec![("http", sockets.http.try_clone()?)],
+        view,
+    })
+}
+
+/// A name given to --host is a name that requests may carry.
+fn allowed_hosts(plan: &Plan, args: &ServeArgs) -> Vec<String> {
+    let mut hosts = args.allowed_host.clone();
+    if let Listen::Tcp { host, .. } = &plan.listen
+        && host.parse::<std::net::IpAddr>().is_err()
+    {
+        hosts.push(host.clone());
+    }
+    hosts
+}
+
+/// The program itself and the libraries that are not the system's, all readable to `user`.
+fn program_paths(program: &Path, user: &User) -> Result<Vec<PathBuf>> {
+    access::check_executable(program, user)?;
+    let libraries = access::libraries(program)?;
+    for file in &libraries.files {
+        access::check_readable(file, user)?;
+    }
+    let mut paths = vec![program.to_owned()];
+    paths.extend(libraries.folders);
+    Ok(paths)
+}
+
+/// An empty folder; what is mounted there is seen in the daemon's own namespace only.
+fn view_folder(plan: &Plan) -> Result<PathBuf> {
+    let folder = plan.run_dir.join("view");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+    Ok(folder)
+}

@@ -1,0 +1,113 @@
+//! A `.safetensors` file as a source of weights: mapped once, its header checked, its tensors viewed or,
+//! where the file's type is not the one to compute in, converted one by one as they are asked for.
+
+use super::{
+    folder::ModelFolder,
+    mapped::{MappedError, Mapping},
+    safetensors_header,
+};
+use crate::models::{
+    ModelError,
+    weights::{Parameter, WeightSource},
+};
+use safetensors::{
+    SafeTensors,
+    tensor::{Dtype, Metadata},
+};
+use std::sync::Arc;
+use tch::{Device, Kind};
+
+/// One mapped file of named tensors.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    /// Relative to the model's folder.
+    file: String,
+    mapping: Arc<Mapping>,
+    metadata: Metadata,
+    /// Where the tensors begin.
+    data_start: usize,
+    kind: Kind,
+    device: Device,
+}
+
+impl SafetensorsFile {
+    /// `kind` and `device` are what parameters are wanted in.
+    pub fn open(
+        folder: &ModelFolder,
+        file: &str,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let corrupt = |reason: String| ModelError::Corrupt { file: file.to_owned(), reason };
+        let opened = folder.file(file)?;
+        if opened.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            return Err(corrupt("it is empty".to_owned()));
+        }
+        let mapping = Mapping::of(&opened)
+            .map_err(|error| corrupt(format!("it cannot be mapped: {}", error.kind())))?;
+        safetensors_header::check(mapping.bytes()).map_err(|fault| match fault.tensor {
+            Some(tensor) => {
+                ModelError::BadTensor { file: file.to_owned(), tensor, reason: fault.reason }
+            }
+            None => corrupt(fault.reason),
+        })?;
+        let (length, metadata) = SafeTensors::read_metadata(mapping.bytes())
+            .map_err(|error| corrupt(format!("its header is not valid: {error}")))?;
+        Ok(Self { file: file.to_owned(), mapping, metadata, data_start: length + 8, kind, device })
+    }
+
+    fn bad(&self, tensor: &str, reason: String) -> ModelError {
+        ModelError::BadTensor { file: self.file.clone(), tensor: tensor.to_owned(), reason }
+    }
+}
+
+impl WeightSource for SafetensorsFile {
+    fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
+    fn parameter(&self, name: &str, shape: &[i64]) -> Result<Parameter, ModelError> {
+        let missing =
+            || ModelError::MissingTensor { file: self.file.clone(), tensor: name.to_owned() };
+        let info = self.metadata.info(name).ok_or_else(missing)?;
+        if !info
+            .shape
+            .iter()
+            .map(|&side| i64::try_from(side).ok())
+            .eq(shape.iter().map(|&side| Some(side)))
+        {
+            return Err(self.bad(
+                name,
+                format!("has shape {:?}, the configuration asks for {shape:?}", info.shape),
+            ));
+        }
+        let Some(kind) = float_kind(info.dtype) else {
+            return Err(self.bad(
+                name,
+                format!("has type {:?}; F32, F16, BF16 and F64 are loaded", info.dtype),
+            ));
+        };
+        let (begin, end) = info.data_offsets;
+        let range = self.data_start.saturating_add(begin)..self.data_start.saturating_add(end);
+        let parameter =
+            self.mapping.parameter(range, shape, kind).map_err(|error| match error {
+                MappedError::OutOfRange => self.bad(name, "lies outside of the file".to_owned()),
+                MappedError::Size => {
+                    self.bad(name, "has another size than its shape takes".to_owned())
+                }
+                MappedError::Misaligned => self.bad(name, "is not aligned to its type".to_owned()),
+                MappedError::Torch(error) => error,
+            })?;
+        parameter.converted(self.kind, self.device)
+    }
+}
+
+fn float_kind(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F64 => Some(Kind::Double),
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        _ => None,
+    }
+}

@@ -1,0 +1,34 @@
+//! The whole of sdrest from outside, as its users meet it: real programs, real libpam, the demo model on
+//! libtorch, over a made-up /etc in a private mount namespace.
+
+mod accounts;
+mod bad_input;
+mod damaged_models;
+mod journey;
+mod kills;
+mod processes;
+mod sameness;
+mod systemd;
+
+use serde_json::{Value, json};
+use std::sync::{Mutex, MutexGuard};
+
+/// Two cores carry one stack at a time; the order of tests does not matter.
+static ONE_STACK: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_STACK.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A small request for the demo model.
+fn drawing(seed: u64, steps: u32) -> Value {
+    json!({
+        "prompt": "a red circle on a white background", "seed": seed, "steps": steps, "cfg_scale": 4.0,
+        "sampler": "Euler", "width": 128, "height": 128,
+    })
+}
+
+/// Whether the suite may take longer than CI has.
+fn full() -> bool {
+    std::env::var("SDREST_TESTS").is_ok_and(|size| size == "full")
+}
