@@ -27,7 +27,9 @@ CREATE TABLE jobs (
     seed            INTEGER NOT NULL,
     cost            INTEGER NOT NULL,
     attempt         INTEGER NOT NULL DEFAULT 0, -- the fencing number: only the newest may record a result
-    worker_deaths   INTEGER NOT NULL DEFAULT 0,
+    worker_deaths   INTEGER NOT NULL DEFAULT 0, -- while it was in a slot
+    death_step      INTEGER,                    -- how far it was at the last of them
+    deaths_there    INTEGER NOT NULL DEFAULT 0, -- how many of them in a row came at that step
     profile         TEXT,
     created         INTEGER NOT NULL,
     started         INTEGER,

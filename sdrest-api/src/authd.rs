@@ -8,13 +8,20 @@ use anyhow::{Context, Result};
 use sdrest_proto::{
     authd::{AuthdClient, AuthdDescription, Revocations},
     error::{ErrorCode, Fault},
-    health::Health,
+    health::Serving,
     id::RequestId,
     login::{BeginLogin, ConversationRef, Grant, Poll, Respond, Step},
     secret::{BearerToken, RefreshToken},
     transport::{self, AUTHD, TrustedUids, deadline},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tarpc::client::{Config, RpcError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +50,8 @@ pub struct AuthdAddress {
 pub struct Authd {
     client: Arc<watch::Sender<Option<AuthdClient>>>,
     policies: Policies,
+    /// Whether authd said at the last heartbeat that it could sign people in.
+    able: Arc<AtomicBool>,
 }
 
 impl Authd {
@@ -55,7 +64,7 @@ impl Authd {
         };
         let policies = Policies::new(Policy::new(first.description, first.revocations.clone())?);
         let client = Arc::new(watch::Sender::new(Some(first.client.clone())));
-        let link = Self { client, policies };
+        let link = Self { client, policies, able: Arc::new(AtomicBool::new(true)) };
         let keeper = link.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -75,8 +84,9 @@ impl Authd {
         self.client.borrow().is_some()
     }
 
-    pub async fn health(&self) -> Result<Health, Fault> {
-        answer(self.client()?.health(deadline(SHORT)).await)
+    /// Whether it answers and, at the last heartbeat, could sign people in.
+    pub fn is_able(&self) -> bool {
+        self.is_connected() && self.able.load(Ordering::Relaxed)
     }
 
     pub async fn begin(&self, login: BeginLogin) -> Result<Step, Fault> {
@@ -115,7 +125,7 @@ impl Authd {
         loop {
             let error = tokio::select! {
                 error = self.follow_revocations(&client, version) => error,
-                error = heartbeat(&client) => error,
+                error = self.heartbeat(&client) => error,
             };
             tracing::warn!(%error, "authd does not answer; tokens stay good until they expire");
             self.client.send_replace(None);
@@ -145,6 +155,21 @@ impl Authd {
                 // A server that answers early must not turn this into a busy loop.
                 Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
+        }
+    }
+
+    async fn heartbeat(&self, client: &AuthdClient) -> RpcError {
+        loop {
+            match client.health(deadline(SHORT)).await {
+                Ok(health) => {
+                    let able = health.serving == Serving::Serving;
+                    if self.able.swap(able, Ordering::Relaxed) != able {
+                        tracing::warn!(able, detail = health.detail, "authd's health changed");
+                    }
+                }
+                Err(error) => return error,
+            }
+            tokio::time::sleep(HEARTBEAT).await;
         }
     }
 }
@@ -190,15 +215,6 @@ async fn reconnect(address: &AuthdAddress) -> Session {
         tries += 1;
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
-    }
-}
-
-async fn heartbeat(client: &AuthdClient) -> RpcError {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
-        if let Err(error) = client.health(deadline(SHORT)).await {
-            return error;
-        }
     }
 }
 

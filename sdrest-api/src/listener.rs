@@ -29,8 +29,10 @@ use tower::ServiceExt;
 const NAME: &str = "http";
 /// How long the head of a request may take; an idle connection is closed after as long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at a time.
-const CONNECTIONS: usize = 2048;
+/// Connections at a time: half of the descriptors that a process usually has.
+const CONNECTIONS: usize = 512;
+/// The longest head, and what one connection may buffer, in bytes.
+const MAX_BUFFER: usize = 64 * 1024;
 /// How long answers may go on after the stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// After an accept that failed for want of descriptors.
@@ -266,6 +268,7 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_BUFFER)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

@@ -21,13 +21,7 @@ use sdrest_api::{
     workers::{WorkerSettings, Workers},
 };
 use sdrest_proto::authd::AuthMode;
-use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +56,9 @@ fn main() -> Result<()> {
 fn prepare_state(folder: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(folder).with_context(|| format!("the state folder {} cannot be made", folder.display()))
+    builder
+        .create(folder)
+        .with_context(|| format!("the state folder {} cannot be made", folder.display()))
 }
 
 async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()> {
@@ -79,17 +75,28 @@ async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()>
     let queue = Queue::open(&settings.state_dir.join("jobs.db"), QueueLimits::default())
         .await
         .context("the job store cannot be opened")?;
-    let blobs = BlobStore::open(&settings.state_dir).context("the picture store cannot be opened")?;
-    let job_secrets =
-        JobSecrets::open(&settings.state_dir).context("the key of guests' jobs cannot be opened")?;
+    let blobs =
+        BlobStore::open(&settings.state_dir).context("the picture store cannot be opened")?;
+    let job_secrets = JobSecrets::open(&settings.state_dir)
+        .context("the key of guests' jobs cannot be opened")?;
     let workers = WorkerSettings::new(settings.worker_sockets, settings.worker_trusted);
     let workers = Workers::start(workers, queue.work(), blobs.clone(), stop.clone());
 
     let about = About { begun: Instant::now(), sandbox: sandboxed.report().clone(), warnings };
     let names = settings.allowed_hosts.into_iter().chain(settings.public.clone());
-    let around = Surroundings { hosts: Hosts::new(door.ip(), names), site: CrossSite { public: settings.public } };
-    let app =
-        App { authd, queue, workers: workers.clone(), blobs, job_secrets, stop: stop.clone(), about: Arc::new(about) };
+    let around = Surroundings {
+        hosts: Hosts::new(door.ip(), names),
+        site: CrossSite { public: settings.public },
+    };
+    let app = App {
+        authd,
+        queue,
+        workers: workers.clone(),
+        blobs,
+        job_secrets,
+        stop: stop.clone(),
+        about: Arc::new(about),
+    };
     tracing::info!(door = %door, "serving");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     serve(&sandboxed, door, router(app, around), stop).await?;

@@ -132,7 +132,8 @@ pub fn forbid_dumps() -> Result<()> {
 
 /// Closes the sandbox and looks at it from inside.
 pub fn enter(reach: &Reach) -> Result<Sandboxed> {
-    let status = File::open("/proc/thread-self/status").context("/proc/thread-self/status cannot be opened")?;
+    let status = File::open("/proc/thread-self/status")
+        .context("/proc/thread-self/status cannot be opened")?;
     nix::sys::prctl::set_no_new_privs().context("PR_SET_NO_NEW_PRIVS failed")?;
     drop_capabilities()?;
     let landlock_abi = close_files(&reach.state)?;
@@ -153,7 +154,8 @@ pub fn enter(reach: &Reach) -> Result<Sandboxed> {
 /// Leaves it open; `reason` is the one that the administrator gave.
 pub fn leave_open(reason: &str) -> Result<Sandboxed> {
     tracing::warn!(reason, "the sandbox is turned off");
-    let status = File::open("/proc/thread-self/status").context("/proc/thread-self/status cannot be opened")?;
+    let status = File::open("/proc/thread-self/status")
+        .context("/proc/thread-self/status cannot be opened")?;
     Ok(Sandboxed { report: look(&status, 0, false)? })
 }
 
@@ -228,7 +230,8 @@ fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result
 /// Reads what the kernel says of this process. `status` was opened before the files were closed.
 fn look(status: &File, landlock_abi: u32, closed: bool) -> Result<SandboxReport> {
     let mut buffer = vec![0; 16 * 1024];
-    let length = status.read_at(&mut buffer, 0).context("/proc/thread-self/status cannot be read")?;
+    let length =
+        status.read_at(&mut buffer, 0).context("/proc/thread-self/status cannot be read")?;
     let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
     let field = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned()

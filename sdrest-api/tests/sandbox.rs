@@ -1,5 +1,6 @@
 //! The closed sandbox, tried from inside: what a break-in would do must fail, and what the server does must
 //! work. Landlock and seccomp belong to a thread, so each test closes one of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use sdrest_api::sandbox::{Reach, Sandboxed, enter};
 use std::{
@@ -41,10 +42,18 @@ fn no_file_but_the_state() {
             return;
         }
         for secret in ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/self/status"] {
-            assert_eq!(fs::read(secret).unwrap_err().kind(), ErrorKind::PermissionDenied, "{secret}");
+            assert_eq!(
+                fs::read(secret).unwrap_err().kind(),
+                ErrorKind::PermissionDenied,
+                "{secret}"
+            );
         }
         for place in [std::env::temp_dir().join("sdrest-escape"), "/dev/shm/sdrest-escape".into()] {
-            assert_eq!(fs::write(&place, "x").unwrap_err().kind(), ErrorKind::PermissionDenied, "{place:?}");
+            assert_eq!(
+                fs::write(&place, "x").unwrap_err().kind(),
+                ErrorKind::PermissionDenied,
+                "{place:?}"
+            );
         }
         assert!(fs::read_dir("/").is_err());
         // A link in the state folder leads nowhere either.
@@ -56,8 +65,14 @@ fn no_file_but_the_state() {
 #[test]
 fn no_network_but_unix_sockets_work() {
     inside(|_, _| {
-        assert!(TcpStream::connect("127.0.0.1:1").is_err_and(|e| e.kind() == ErrorKind::PermissionDenied));
-        assert!(TcpListener::bind("127.0.0.1:0").is_err_and(|e| e.kind() == ErrorKind::PermissionDenied));
+        assert!(
+            TcpStream::connect("127.0.0.1:1")
+                .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+        );
+        assert!(
+            TcpListener::bind("127.0.0.1:0")
+                .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+        );
         assert!(UdpSocket::bind("[::1]:0").is_err_and(|e| e.kind() == ErrorKind::PermissionDenied));
         UnixStream::pair().unwrap();
     });

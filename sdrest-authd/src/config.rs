@@ -14,6 +14,8 @@ use std::{
 };
 use thiserror::Error;
 
+/// The default PAM service and realm.
+const SERVICE: &str = "stable-diffusion-rest";
 const DEFAULT_FILE: &str = "/etc/sdrest/sdrest.toml";
 /// Tables of the file that belong to the other programs.
 const OTHERS: [&str; 4] = ["api", "worker", "conversation", "serve"];
@@ -124,40 +126,10 @@ fn merge(into: &mut toml::Table, file: &Path) -> Result<(), ConfigError> {
 impl Config {
     pub(crate) fn load(cli: Cli) -> Result<Self, ConfigError> {
         let file = read(cli.config.as_deref())?;
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let uid = |name: &'static str, user: &str| {
-            uid_of(user, &passwd).map_err(|cause| ConfigError::User { name, cause })
-        };
-        let own = nix::unistd::geteuid().as_raw();
-        let named = |name, user: Option<String>, default: u32| {
-            user.map_or(Ok(default), |user| uid(name, &user))
-        };
-        let realm = cli
-            .auth_realm
-            .or(file.auth_realm)
-            .unwrap_or_else(|| "stable-diffusion-rest".to_owned());
+        let numbers = Numbers::read(&cli, &file)?;
+        let users = Users::read(&cli, &file)?;
+        let realm = cli.auth_realm.or(file.auth_realm).unwrap_or_else(|| SERVICE.to_owned());
         let public = cli.public_paths.map(|list| split(&list)).or(file.public_paths);
-        let admins = if cli.admin_user.is_empty() {
-            file.admin_users.unwrap_or_default()
-        } else {
-            cli.admin_user
-        };
-        let prompt = file.password_prompt.unwrap_or_else(|| PASSWORD_PROMPT.to_owned());
-        let minutes = in_bounds(
-            "jwt-expiration",
-            cli.jwt_expiration.or(file.jwt_expiration),
-            60,
-            (1, 10_080),
-        )?;
-        let floor = in_bounds(
-            "failure-floor-ms",
-            cli.failure_floor_ms.or(file.failure_floor_ms),
-            2000,
-            (1, 60_000),
-        )?;
-        let step = in_bounds("step_deadline_seconds", file.step_deadline_seconds, 60, (1, 900))?;
-        let total =
-            in_bounds("total_deadline_seconds", file.total_deadline_seconds, 180, (1, 900))?;
         let run = Path::new("/run/sdrest");
         let path = |cli: Option<PathBuf>, file: Option<PathBuf>, name| {
             cli.or(file).unwrap_or_else(|| run.join(name))
@@ -178,35 +150,95 @@ impl Config {
             pam_service: cli
                 .pam_service_name
                 .or(file.pam_service_name)
-                .unwrap_or_else(|| "stable-diffusion-rest".to_owned()),
+                .unwrap_or_else(|| SERVICE.to_owned()),
             issuer: file.issuer.unwrap_or_else(|| format!("urn:sdrest:{realm}")),
             realm: checked_realm(realm)?,
             public_paths: checked_paths(public)?,
             guests: cli.enable_guest_access || file.enable_guest_access.unwrap_or(false),
-            token_lifetime: Duration::from_secs(minutes * 60),
-            api_uid: named("api-user", cli.api_user.or(file.api_user), own)?,
-            conversation_uid: named(
-                "conversation-user",
-                cli.conversation_user.or(file.conversation_user),
-                0,
-            )?,
-            admin_uids: admins
-                .iter()
-                .map(|user| uid("admin-user", user))
-                .collect::<Result<_, _>>()?,
-            failure_floor: Duration::from_millis(floor),
-            step: Duration::from_secs(step),
-            total: Duration::from_secs(total),
-            password_prompt: Regex::new(&prompt).map_err(|error| ConfigError::Value {
-                name: "password_prompt",
-                bounds: "a regular expression",
-                value: error.to_string(),
-            })?,
+            token_lifetime: Duration::from_secs(numbers.minutes * 60),
+            api_uid: users.api,
+            conversation_uid: users.conversation,
+            admin_uids: users.admins,
+            failure_floor: Duration::from_millis(numbers.floor),
+            step: Duration::from_secs(numbers.step),
+            total: Duration::from_secs(numbers.total),
+            password_prompt: pattern(file.password_prompt)?,
             expose_pam_errors: file.expose_pam_errors.unwrap_or(false),
             throttle: Policy { enabled: file.throttle.unwrap_or(true), ..Policy::default() },
             roles: file.roles.unwrap_or_default(),
         })
     }
+}
+
+/// Lifetimes and deadlines, in bounds.
+struct Numbers {
+    minutes: u64,
+    floor: u64,
+    step: u64,
+    total: u64,
+}
+
+impl Numbers {
+    fn read(cli: &Cli, file: &FileConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            minutes: in_bounds(
+                "jwt-expiration",
+                cli.jwt_expiration.or(file.jwt_expiration),
+                60,
+                (1, 10_080),
+            )?,
+            floor: in_bounds(
+                "failure-floor-ms",
+                cli.failure_floor_ms.or(file.failure_floor_ms),
+                2000,
+                (1, 60_000),
+            )?,
+            step: in_bounds("step_deadline_seconds", file.step_deadline_seconds, 60, (1, 900))?,
+            total: in_bounds("total_deadline_seconds", file.total_deadline_seconds, 180, (1, 900))?,
+        })
+    }
+}
+
+/// Who may be at the other ends, by uid.
+struct Users {
+    api: u32,
+    conversation: u32,
+    admins: Vec<u32>,
+}
+
+impl Users {
+    fn read(cli: &Cli, file: &FileConfig) -> Result<Self, ConfigError> {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let uid = |name: &'static str, user: &str| {
+            uid_of(user, &passwd).map_err(|cause| ConfigError::User { name, cause })
+        };
+        let named = |name, cli: &Option<String>, file: &Option<String>, default: u32| {
+            cli.as_deref().or(file.as_deref()).map_or(Ok(default), |user| uid(name, user))
+        };
+        let from_file = file.admin_users.as_deref().unwrap_or_default();
+        let admins = if cli.admin_user.is_empty() { from_file } else { &cli.admin_user };
+        let own = nix::unistd::geteuid().as_raw();
+        Ok(Self {
+            api: named("api-user", &cli.api_user, &file.api_user, own)?,
+            conversation: named(
+                "conversation-user",
+                &cli.conversation_user,
+                &file.conversation_user,
+                0,
+            )?,
+            admins: admins.iter().map(|user| uid("admin-user", user)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn pattern(configured: Option<String>) -> Result<Regex, ConfigError> {
+    Regex::new(configured.as_deref().unwrap_or(PASSWORD_PROMPT)).map_err(|error| {
+        ConfigError::Value {
+            name: "password_prompt",
+            bounds: "a regular expression",
+            value: error.to_string(),
+        }
+    })
 }
 
 fn mode(text: &str) -> Result<AuthMode, ConfigError> {

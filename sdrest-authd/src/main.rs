@@ -37,7 +37,9 @@ use sdrest_proto::{authd::AuthMode, transport::TrustedUids};
 use server::{Door, Service};
 use state_dir::StateDir;
 use std::{
+    io::Write,
     os::unix::net::UnixListener,
+    process::ExitCode,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -50,7 +52,18 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How long the conversation socket may take to come up.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not have started yet. Without the backtrace that `{:?}` would print.
+            let _ = writeln!(std::io::stderr(), "sdrest-authd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     privileges::first().context("resource limits")?;
     let cli = Cli::parse();
     start_log(&cli)?;

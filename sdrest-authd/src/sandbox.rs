@@ -190,6 +190,6 @@ fn look(landlock_abi: u32, state: SandboxState) -> SandboxReport {
         effective_capabilities: u64::from_str_radix(field("CapEff:"), 16).unwrap_or(u64::MAX),
         seccomp: field("Seccomp:").parse().unwrap_or(0),
         landlock_abi,
-        network_denied: std::net::UdpSocket::bind("127.0.0.1:0").is_err(),
+        network_denied: std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).is_err(),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// One event with its place in the worker's order. `sequence` counts from 1 for each worker process.
+/// One event with its place in the worker's order. `sequence` grows, also from one worker process to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerEvent {
     pub sequence: u64,

@@ -86,6 +86,9 @@ pub fn prepare(choice: DeviceChoice, threads: u16) -> Result<ReadyDevice, Device
         DeviceChoice::Cuda(number) => (open_cuda(choice, number)?, Kind::Half),
     };
     first_kernels(device, kind, threads)?;
+    // Until the sandbox is closed this thread computes alone, if at all: a helper that is born now would
+    // live outside. The engine thread sets its own count.
+    set_threads(1);
     wait_for_one_thread();
     Ok(ReadyDevice { device, kind, threads, cpu_capability: torch_shim::cpu_capability() })
 }

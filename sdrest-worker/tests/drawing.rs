@@ -45,7 +45,7 @@ fn demo_model() -> PathBuf {
 async fn start() -> Worker {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("0.sock");
-    let process = Command::new(env!("CARGO_BIN_EXE_sdrest-worker"))
+    let mut process = Command::new(env!("CARGO_BIN_EXE_sdrest-worker"))
         .args(["--threads", "2", "--models-dir"])
         .arg(demo_model())
         .arg("--socket")
@@ -58,7 +58,11 @@ async fn start() -> Worker {
             Ok(transport) => {
                 break WorkerClient::new(tarpc::client::Config::default(), transport).spawn();
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => {
+                let ended = process.try_wait().unwrap();
+                assert!(ended.is_none(), "the worker ended: {ended:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     };
     Worker { process, client, _folder: folder }

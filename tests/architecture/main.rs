@@ -92,7 +92,6 @@ fn dangerous_libraries_stay_in_their_rooms() {
         ("tch", &["sdrest-worker", "torch-shim"][..]),
         ("axum", &["sdrest-api"]),
         ("sqlx", &["sdrest-api"]),
-        ("pam-client2", &["sdrest-conversation"]),
         ("jsonwebtoken", &["sdrest-api", "sdrest-authd"]),
     ] {
         for package in metadata["packages"].as_array().unwrap() {

@@ -48,7 +48,7 @@ start=("$private_etc" run "$dir" "$sdrestctl" serve --auth pam --port "$port"
 if [ -n "$keep" ]; then start=(setsid "${start[@]}"); fi
 "${start[@]}" > "$dir/ready" 2> "$dir/log" < /dev/null &
 serve=$!
-until grep -q '^sdrest: ready ' "$dir/ready"; do
+until grep -qs '^sdrest: ready ' "$dir/ready"; do
     if ! kill -0 "$serve" 2>/dev/null; then
         serve=
         cat "$dir/log" >&2
@@ -71,7 +71,8 @@ fi
 
 echo
 echo "== ps"
-ps -o pid,user:14,args -p "$(pgrep -d, -f "$dir/run" | head -c 4000)" | cut -c -110 || true
+# Over the made-up /etc, so that the users have names.
+"$private_etc" run "$dir" ps -o pid,ppid,user:14,args -p "$(pgrep -d, -f "$dir/run")" | cut -c -100 || true
 echo
 echo "== sdrestctl status"
 "$private_etc" run "$dir" "$sdrestctl" status --run-dir "$dir/run" || fail "something is not well; see above"

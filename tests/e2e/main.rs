@@ -6,8 +6,10 @@ mod bad_input;
 mod damaged_models;
 mod journey;
 mod kills;
+mod meaning;
 mod processes;
 mod sameness;
+mod scoring;
 mod systemd;
 
 use serde_json::{Value, json};

@@ -67,6 +67,31 @@ fn a_killed_sdrestctl_takes_everything_with_it() {
 }
 
 #[test]
+fn an_accepted_job_outlives_the_end_of_everything() {
+    let mut stack = Stack::builder().auth_none().start().unwrap();
+    let body = json!({ "prompt": "a blue square on a white background", "steps": 60, "seed": 5 });
+    let undisturbed = stack.api().submit(&body).unwrap();
+    let undisturbed = stack.api().wait(&undisturbed, Duration::from_secs(120)).unwrap();
+    let expected = stack.api().picture(&undisturbed, 0).unwrap();
+
+    let jobs: Vec<String> = (0..3).map(|_| stack.api().submit(&body).unwrap()).collect();
+    let worker = stack.kill(Program::Worker, Signal::SIGKILL).unwrap();
+    stack.wait_for_new(Program::Worker, worker).unwrap();
+    stack.kill(Program::Ctl, Signal::SIGKILL).unwrap();
+    stack.wait_end().unwrap();
+    stack.start_again().unwrap();
+    for id in jobs {
+        let job = stack.api().wait(&id, Duration::from_secs(180)).unwrap();
+        assert_eq!(
+            stack.api().picture(&job, 0).unwrap(),
+            expected,
+            "the bytes of an undisturbed run"
+        );
+    }
+    stack.stop().unwrap();
+}
+
+#[test]
 fn the_hosts_accounts_are_out_of_sight() {
     let before = std::fs::read_to_string("/etc/passwd").unwrap();
     let dir = tempfile::tempdir().unwrap();

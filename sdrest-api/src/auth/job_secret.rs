@@ -37,7 +37,9 @@ impl JobSecrets {
         let path = folder.join(FILE);
         match std::fs::read(&path) {
             Ok(bytes) => {
-                let key = bytes.try_into().map_err(|_| io::Error::other(format!("{FILE} must have {KEY} bytes")))?;
+                let key = bytes
+                    .try_into()
+                    .map_err(|_| io::Error::other(format!("{FILE} must have {KEY} bytes")))?;
                 Ok(Self(Arc::new(key)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(&path),

@@ -20,9 +20,12 @@ pub enum BlobError {
     Key(String),
 }
 
-/// The key of one picture.
+/// The key of one picture. The folders are few and stay, so that a put syncs the file and one folder only;
+/// the last digits of a job's id are random (RFC 9562, version 7).
 pub fn blob_key(job: JobId, attempt: Attempt, index: u32) -> String {
-    format!("{ROOT}/{job}/{attempt}/{index}.png")
+    let job = job.to_string();
+    let shelf = job.get(job.len() - 2..).unwrap_or("00");
+    format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.png")
 }
 
 /// One blob as a listing shows it.
@@ -41,8 +44,7 @@ pub struct BlobStore {
 impl BlobStore {
     /// The store in `folder`, which must exist.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        let files =
-            LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
+        let files = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
         Ok(Self { files: Arc::new(files) })
     }
 

@@ -94,17 +94,17 @@ impl FromFields for PollQuery {
         let after = fields.integer("after", "from 0")?.unwrap_or(0);
         let after = u32::try_from(after)
             .map_err(|_| fields.wrong("after", "from 0", &after.to_string()))?;
-        let wait = wait_seconds(fields, MAX_WAIT)?;
+        let wait = wait_seconds(fields, MAX_WAIT)?.unwrap_or(0);
         Ok(Self { after, wait_ms: wait * 1000 })
     }
 }
 
 /// The query parameter `wait`, in seconds.
-pub(super) fn wait_seconds(fields: &mut Fields, max: i64) -> Result<u32, ApiError> {
+pub(super) fn wait_seconds(fields: &mut Fields, max: i64) -> Result<Option<u32>, ApiError> {
     let bounds = format!("between 0 and {max} seconds");
-    let wait = fields.integer("wait", &bounds)?.unwrap_or(0);
+    let Some(wait) = fields.integer("wait", &bounds)? else { return Ok(None) };
     let within = u32::try_from(wait).ok().filter(|_| wait <= max);
-    within.ok_or_else(|| fields.wrong("wait", &bounds, &wait.to_string()))
+    within.map(Some).ok_or_else(|| fields.wrong("wait", &bounds, &wait.to_string()))
 }
 
 /// Where a conversation stands, once there is news.
@@ -122,7 +122,15 @@ pub async fn poll(
 ) -> Result<ConversationAnswer, ApiError> {
     let conversation = reference(id, &headers)?;
     let poll = Poll { conversation, after: query.after, wait_ms: query.wait_ms };
-    Ok(ConversationAnswer::new(app.authd.poll(poll).await?))
+    tokio::select! {
+        step = app.authd.poll(poll) => Ok(ConversationAnswer::new(step?)),
+        () = app.stop.cancelled() => Err(stopping()),
+    }
+}
+
+/// The conversation itself goes on: it lives in authd.
+fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::PamAuthUnavailable, "the server is restarting; ask again")
 }
 
 /// One value for each prompt of a step.
@@ -178,21 +186,38 @@ fn number(fields: &mut Fields, name: &'static str) -> Result<u32, ApiError> {
     u32::try_from(value).map_err(|_| fields.wrong(name, "from 0", &value.to_string()))
 }
 
+/// How long the answer to answers may be held. Whoever follows the events says 0: what comes of the answers
+/// is told once, and then there.
+#[derive(Debug)]
+pub struct AnswerQuery {
+    wait_ms: u32,
+}
+
+impl FromFields for AnswerQuery {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let wait = wait_seconds(fields, MAX_WAIT)?;
+        Ok(Self { wait_ms: wait.map_or(FIRST_WAIT_MS, |seconds| seconds * 1000) })
+    }
+}
+
 /// Answer the prompts of a step.
 #[utoipa::path(post, path = "/auth/conversations/{id}/answers", tag = "auth", request_body = AnswersBody,
-    params(("id" = String, Path), ("X-Sdrest-Conversation" = String, Header)),
+    params(("id" = String, Path),
+        ("wait" = Option<u32>, Query, description = "seconds, at most 30, 5 by default; 0 for who follows the events"),
+        ("X-Sdrest-Conversation" = String, Header)),
     responses((status = 200, body = ConversationAnswer),
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn answer(
     State(app): State<App>,
     PathId(id): PathId<ConversationId>,
+    Query(query): Query<AnswerQuery>,
     headers: HeaderMap,
     body: Body<AnswersBody, AUTH_BODY>,
 ) -> Result<ConversationAnswer, ApiError> {
     let conversation = reference(id, &headers)?;
     let answers = body.value.answers.into_iter().map(|answer| answer.value).collect();
     let respond =
-        Respond { conversation, sequence: body.value.seq, answers, wait_ms: FIRST_WAIT_MS };
+        Respond { conversation, sequence: body.value.seq, answers, wait_ms: query.wait_ms };
     Ok(ConversationAnswer::new(app.authd.respond(respond).await?))
 }
 

@@ -14,11 +14,11 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::LOCATION},
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::LOCATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use sdrest_proto::{error::ErrorCode, model::ModelInfo};
+use sdrest_proto::{error::ErrorCode, id::RequestId, model::ModelInfo};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -36,30 +36,48 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 pub async fn txt2img(
     State(app): State<App>,
     permit: Permit<Generate>,
-    RequestTag(request_id): RequestTag,
-    _query: Query<()>,
-    headers: HeaderMap,
+    wishes: Wishes,
     body: Body<TextToImage, GENERATION_BODY>,
 ) -> Result<Response, ApiError> {
-    let wait = preferred_wait(&headers);
-    let idempotency_key = idempotency_key(&headers, &body.raw)?;
     let model = model(&app, &body.value)?;
     let user = permit.user().clone();
+    let body_sha256 = Sha256::digest(&body.raw).into();
+    // All guests are one owner: a key of one of them must not open the job of another.
+    let key = wishes.key.filter(|_| !user.is_guest());
     let new = NewJob {
         owner: user.subject().clone(),
         owner_name: user.name().to_owned(),
         kind: JobKind::TextToImage,
         request: body.value.into_request(&model)?,
-        request_id,
-        idempotency_key,
+        request_id: wishes.request,
+        idempotency_key: key.map(|key| IdempotencyKey { key, body_sha256 }),
     };
     let mut job = app.queue.submit(permit, new).await.map_err(super::jobs::failed)?;
     tracing::info!(job = %job.id, "accepted");
-    if let Some(wait) = wait {
+    if let Some(wait) = wishes.wait {
         job = hold(&app, owned(&user), job.id, wait).await?;
     }
     let secret = app.job_secrets.of(&user, job.id);
-    Ok(accepted(JobWrapped { secret, ..JobWrapped::from(&job) }, wait))
+    Ok(accepted(JobWrapped { secret, ..JobWrapped::from(&job) }, wishes.wait))
+}
+
+/// What the head of the request says of how it is to be accepted.
+#[derive(Debug)]
+pub struct Wishes {
+    request: RequestId,
+    wait: Option<Duration>,
+    key: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wishes {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Query::<()>::from_request_parts(parts, state).await?;
+        let RequestTag(request) = RequestTag::from_request_parts(parts, state).await?;
+        let key = idempotency_key(&parts.headers)?;
+        Ok(Self { request, wait: preferred_wait(&parts.headers), key })
+    }
 }
 
 /// The model that the body names, or the default one.
@@ -97,7 +115,7 @@ fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(wait.min(MAX_WAIT)))
 }
 
-fn idempotency_key(headers: &HeaderMap, body: &[u8]) -> Result<Option<IdempotencyKey>, ApiError> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
@@ -107,7 +125,7 @@ fn idempotency_key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Idempotenc
         );
         return Err(ApiError::new(ErrorCode::ValidationFailed, message));
     };
-    Ok(Some(IdempotencyKey { key: key.to_owned(), body_sha256: Sha256::digest(body).into() }))
+    Ok(Some(key.to_owned()))
 }
 
 #[cfg(test)]
@@ -136,9 +154,9 @@ mod tests {
 
     #[test]
     fn idempotency_keys() {
-        let key = |values: &[&str]| idempotency_key(&headers("idempotency-key", values), b"{}");
+        let key = |values: &[&str]| idempotency_key(&headers("idempotency-key", values));
         assert_eq!(key(&[]).unwrap(), None);
-        assert_eq!(key(&["a"]).unwrap().unwrap().key, "a");
+        assert_eq!(key(&["a"]).unwrap().unwrap(), "a");
         let long = "a".repeat(256);
         for bad in [&[""][..], &["a", "a"], &[long.as_str()]] {
             assert_eq!(key(bad).unwrap_err().code(), ErrorCode::ValidationFailed);

@@ -106,7 +106,7 @@ pub struct WaitQuery(pub Duration);
 
 impl FromFields for WaitQuery {
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
-        Ok(Self(Duration::from_secs(u64::from(wait_seconds(fields, MAX_WAIT)?))))
+        Ok(Self(Duration::from_secs(u64::from(wait_seconds(fields, MAX_WAIT)?.unwrap_or(0)))))
     }
 }
 

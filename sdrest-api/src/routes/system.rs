@@ -53,6 +53,8 @@ fn look(app: &App, reports: &[WorkerReport]) -> HealthAnswer {
     let mut wrong = Vec::new();
     if !app.authd.is_connected() {
         wrong.push("authd does not answer: nobody can sign in".to_owned());
+    } else if !app.authd.is_able() {
+        wrong.push("authd cannot sign anybody in; its own health says why".to_owned());
     }
     if workers.connected < workers.configured {
         wrong.push(format!("{} of {} workers answer", workers.connected, workers.configured));
@@ -60,7 +62,7 @@ fn look(app: &App, reports: &[WorkerReport]) -> HealthAnswer {
     HealthAnswer {
         status: if wrong.is_empty() { "ok" } else { "degraded" },
         detail: if wrong.is_empty() { "everything answers".to_owned() } else { wrong.join("; ") },
-        auth: if app.authd.is_connected() { "ok" } else { "unavailable" },
+        auth: if app.authd.is_able() { "ok" } else { "unavailable" },
         workers,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: app.about.begun.elapsed().as_secs(),

@@ -181,3 +181,104 @@ fn pair_error(error: BoundsError, scheduler: SchedulerKind, spacing: SigmaSchedu
     );
     ApiError::new(sdrest_proto::error::ErrorCode::ValidationFailed, message).because(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn model() -> ModelInfo {
+        ModelInfo {
+            name: ModelName::try_from("demo".to_owned()).unwrap(),
+            family: "sd-1.x".to_owned(),
+            prediction_type: "epsilon".to_owned(),
+            default_side: 128,
+            vae_scale_factor: 16,
+            hash: None,
+            loaded: true,
+            fault: None,
+        }
+    }
+
+    fn request(body: Value) -> Result<GenerationRequest, String> {
+        let mut fields = Fields::of_body(body).unwrap();
+        let read = TextToImage::from_fields(&mut fields).and_then(|body| {
+            fields.finish()?;
+            body.into_request(&model())
+        });
+        read.map_err(|error| error.fault().message.clone())
+    }
+
+    #[test]
+    fn defaults_come_from_the_model_and_the_table() {
+        let made = request(json!({"prompt": "x"})).unwrap();
+        assert_eq!((made.width.get(), made.height.get()), (128, 128));
+        assert_eq!((made.num_inference_steps.get(), made.num_images.get()), (DEFAULT_STEPS, 1));
+        assert_eq!((made.scheduler, made.sigma_schedule), (DEFAULT_SAMPLER, DEFAULT_SCHEDULER));
+        assert_eq!(made.clip_skip, None);
+        assert!(made.seed.get() < CHOSEN_SEEDS);
+        assert_eq!(made.model.as_str(), "demo");
+    }
+
+    #[test]
+    fn a_chosen_seed_is_another_each_time_and_a_given_one_is_kept() {
+        let chosen = || request(json!({"prompt": "x", "seed": -1})).unwrap().seed.get();
+        let seeds: std::collections::HashSet<u64> = (0..8).map(|_| chosen()).collect();
+        assert!(seeds.len() > 1);
+        assert_eq!(request(json!({"prompt": "x", "seed": 7})).unwrap().seed.get(), 7);
+    }
+
+    #[test]
+    fn names_are_translated_and_layers_counted_from_the_last() {
+        let body =
+            json!({"prompt": "x", "sampler": "dpm++ 2m", "scheduler": "KARRAS", "clip_skip": 2});
+        let made = request(body).unwrap();
+        assert_eq!(made.scheduler, SchedulerKind::DpmSolverMultistep);
+        assert_eq!(made.sigma_schedule, SigmaSchedule::Karras);
+        assert_eq!(made.clip_skip.map(ClipSkip::get), Some(1));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, message) in [
+            (json!({}), "`prompt` is missing"),
+            (json!({"prompt": 1}), "`prompt` must be a text, got 1"),
+            (json!({"prompt": "x", "steps": 0}), "`steps` must be between 1 and 150, got 0"),
+            (
+                json!({"prompt": "x", "cfg_scale": 31}),
+                "`cfg_scale` must be between 0 and 30, got 31",
+            ),
+            (
+                json!({"prompt": "x", "width": 100}),
+                "`width` must be between 64 and 2048 and a multiple of 8, got 100",
+            ),
+            (
+                json!({"prompt": "x", "width": 136}),
+                "`width` must be a multiple of 16 for the model demo, got 136",
+            ),
+            (
+                json!({"prompt": "x", "seed": -2}),
+                "`seed` must be -1, or between 0 and 9007199254740983, got -2",
+            ),
+            (json!({"prompt": "x", "clip_skip": 0}), "`clip_skip` must be between 1 and 12, got 0"),
+            (
+                json!({"prompt": "x", "clip_skip": 13}),
+                "`clip_skip` must be between 1 and 12, got 13",
+            ),
+            (
+                json!({"prompt": "x", "batch_count": 9}),
+                "`batch_count` must be between 1 and 8, got 9",
+            ),
+            (
+                json!({"prompt": "x", "sampler": "DDIM", "scheduler": "Karras"}),
+                "`scheduler` must be Automatic for the sampler DDIM, got Karras; Karras goes with Euler, DPM++ 2M",
+            ),
+        ] {
+            assert_eq!(request(body.clone()).unwrap_err(), message, "{body}");
+        }
+        let unknown = request(json!({"prompt": "x", "lora": []})).unwrap_err();
+        assert!(unknown.starts_with("unknown field \"lora\"; known are `prompt`"), "{unknown}");
+        let long = request(json!({"prompt": "x".repeat(20_000)})).unwrap_err();
+        assert!(long.contains("at most 10000 characters") && long.len() < 300, "{long}");
+    }
+}

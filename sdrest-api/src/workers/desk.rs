@@ -104,11 +104,13 @@ impl Desk {
         self.flights().contains_key(&job)
     }
 
-    /// All that is here, by id and attempt, and whether it has a slot.
-    pub(crate) fn all(&self) -> Vec<(JobId, Attempt, bool)> {
+    /// All that is here, by id and attempt, and the steps done of what has a slot.
+    pub(crate) fn all(&self) -> Vec<(JobId, Attempt, Option<u32>)> {
         self.flights()
             .values()
-            .map(|flight| (flight.job.id, flight.job.attempt, flight.started))
+            .map(|flight| {
+                (flight.job.id, flight.job.attempt, flight.started.then_some(flight.progress.step))
+            })
             .collect()
     }
 

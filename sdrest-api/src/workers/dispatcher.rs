@@ -141,9 +141,11 @@ impl Dispatcher {
 
     /// Lets everything that the worker had wait again.
     async fn give_up(&self, loss: Loss) {
-        for (job, attempt, started) in self.desk.all() {
-            let blame =
-                if started && loss == Loss::Died { Blame::Suspect } else { Blame::Innocent };
+        for (job, attempt, step) in self.desk.all() {
+            let blame = match (loss, step) {
+                (Loss::Died, Some(step)) => Blame::Suspect { step },
+                _ => Blame::Innocent,
+            };
             let requeued = self.recorder.requeue(job, attempt, blame).await;
             tracing::warn!(%job, %attempt, ?blame, ?requeued, "the job's worker went away");
             self.desk.take(job, attempt);

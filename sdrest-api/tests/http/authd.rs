@@ -30,6 +30,9 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) const SECRET: &str = "the-secret-of-the-conversation";
 
+/// Source and request of one login.
+type Begun = (Option<std::net::IpAddr>, RequestId);
+
 #[derive(Clone)]
 pub(crate) struct TestAuthd {
     pub(crate) description: AuthdDescription,
@@ -38,7 +41,7 @@ pub(crate) struct TestAuthd {
     /// Open conversations, with the step that each is at.
     open: Arc<Mutex<HashMap<ConversationId, u32>>>,
     /// What `begin` was told: source and request.
-    pub(crate) begun: Arc<Mutex<Vec<(Option<std::net::IpAddr>, RequestId)>>>,
+    pub(crate) begun: Arc<Mutex<Vec<Begun>>>,
 }
 
 impl TestAuthd {

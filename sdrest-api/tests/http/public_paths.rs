@@ -80,9 +80,13 @@ async fn reading_only_and_what_is_sent_is_checked() {
     }
     assert!(server.call(Method::POST, "/api/auth/logout", None).await.is(401, "AUTH_REQUIRED"));
     // Generation is open with `/`, and only with it; no worker is here, so it ends there.
-    assert!(server.post("/api/txt2img", &json!({"prompt": "x"}), None).await.is(404, "MODEL_NOT_FOUND"));
+    assert!(
+        server.post("/api/txt2img", &json!({"prompt": "x"}), None).await.is(404, "MODEL_NOT_FOUND")
+    );
     let other = with_paths(&["/api", "/api/txt2img"]).await;
-    assert!(other.post("/api/txt2img", &json!({"prompt": "x"}), None).await.is(401, "AUTH_REQUIRED"));
+    assert!(
+        other.post("/api/txt2img", &json!({"prompt": "x"}), None).await.is(401, "AUTH_REQUIRED")
+    );
     let job = "/api/jobs/01234567-89ab-4cde-8f01-23456789abcd";
     let shown = |server| {
         let request = Server::request(Method::GET, job).header("x-sdrest-job", "something");

@@ -77,8 +77,15 @@ impl Server {
             sandbox: SandboxReport::default(),
             warnings: Vec::new(),
         };
-        let app =
-            App { authd: link, queue, workers, blobs, job_secrets, stop: stop.clone(), about: Arc::new(about) };
+        let app = App {
+            authd: link,
+            queue,
+            workers,
+            blobs,
+            job_secrets,
+            stop: stop.clone(),
+            about: Arc::new(about),
+        };
         let around = Surroundings {
             hosts: Hosts::new("127.0.0.1".parse().ok(), Authority::of_url("https://sd.example")),
             site: CrossSite { public: Authority::of_url("https://sd.example") },

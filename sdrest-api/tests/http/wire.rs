@@ -22,42 +22,49 @@ async fn exchange(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test]
-async fn serves_tcp_until_the_stop_and_lets_answers_finish() {
+/// Serves on a fresh door while `visit` runs, then stops.
+async fn while_serving(listen: &str, visit: impl AsyncFnOnce(String)) {
     let server = Server::start(AuthMode::Pam).await;
-    let door = Door::open(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let door = Door::open(&listen.parse().unwrap()).unwrap();
     assert!(door.is_local());
-    let address = door.to_string().replace("http://", "");
+    let address = door.to_string();
     let stop = CancellationToken::new();
     let proof = sandbox::leave_open("a test serves in its own process").unwrap();
-    let (router, stopping) = (server.router(), stop.clone());
-    let serving = tokio::spawn(async move { serve(&proof, door, router, stopping).await });
-    let answer = exchange(TcpStream::connect(&address).await.unwrap(), GET).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    let foreign = b"GET /api/health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
-    let answer = exchange(TcpStream::connect(&address).await.unwrap(), foreign).await;
-    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
-    let rubbish = exchange(TcpStream::connect(&address).await.unwrap(), b"\x16\x03\x01\x00\xa5\x01\r\n\r\n").await;
-    assert!(rubbish.is_empty() || rubbish.starts_with("HTTP/1.1 400 "), "{rubbish}");
-    // An idle connection does not hold up the stop.
-    let _idle = TcpStream::connect(&address).await.unwrap();
-    stop.cancel();
-    tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap().unwrap();
-    assert!(TcpStream::connect(&address).await.is_err());
+    let serving = serve(&proof, door, server.router(), stop.clone());
+    let visiting = async {
+        visit(address).await;
+        stop.cancel();
+    };
+    let both = async { futures::join!(serving, visiting) };
+    // The limit is only there so that a failure ends.
+    let (served, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    served.unwrap();
+}
+
+#[tokio::test]
+async fn serves_tcp_until_the_stop() {
+    while_serving("127.0.0.1:0", async |address| {
+        let address = address.strip_prefix("http://").unwrap();
+        let answer = exchange(TcpStream::connect(address).await.unwrap(), GET).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let foreign =
+            b"GET /api/health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+        let answer = exchange(TcpStream::connect(address).await.unwrap(), foreign).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+        let rubbish = b"\x16\x03\x01\x00\xa5\x01\r\n\r\n";
+        let answer = exchange(TcpStream::connect(address).await.unwrap(), rubbish).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn serves_a_unix_socket() {
-    let server = Server::start(AuthMode::Pam).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("http.sock");
-    let door = Door::open(&format!("unix:{}", path.display()).parse().unwrap()).unwrap();
-    let stop = CancellationToken::new();
-    let proof = sandbox::leave_open("a test serves in its own process").unwrap();
-    let (router, stopping) = (server.router(), stop.clone());
-    let serving = tokio::spawn(async move { serve(&proof, door, router, stopping).await });
-    let answer = exchange(UnixStream::connect(&path).await.unwrap(), GET).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    stop.cancel();
-    serving.await.unwrap().unwrap();
+    while_serving(&format!("unix:{}", path.display()), async |_| {
+        let answer = exchange(UnixStream::connect(&path).await.unwrap(), GET).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 //! one thread that runs PAM. It takes the socket off standard input first, so that a module that reads or
 //! writes 0 or 1 meets /dev/null.
 
-use crate::watchdog::Deadlines;
+use crate::deadlines::Deadlines;
 use nix::{
     sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials},
     unistd::{dup2_stdin, dup2_stdout},
@@ -40,10 +40,10 @@ impl Channel {
         Ok(Self { stream, writer, deadlines: Deadlines::default() })
     }
 
-    /// Refuses a peer other than authd, before any byte of it is read (SO_PEERCRED, unix(7)).
+    /// Refuses a peer other than authd or root, before any byte of it is read (SO_PEERCRED, unix(7)).
     pub(crate) fn check_peer(&self, authd: u32) -> io::Result<()> {
         let peer = getsockopt(&self.stream, PeerCredentials)?;
-        if peer.uid() == authd && peer.uid() != OVERFLOW_UID {
+        if trusted(peer.uid(), authd) {
             return Ok(());
         }
         Err(io::Error::new(
@@ -80,5 +80,22 @@ impl Channel {
     /// No byte gets out after this, whatever a module still does.
     pub(crate) fn close(&self) {
         let _ = shutdown(self.raw(), Shutdown::Both);
+    }
+}
+
+/// Root may ask too: `sdrestctl status` probes, and root needs nobody's leave.
+fn trusted(peer: u32, authd: u32) -> bool {
+    peer != OVERFLOW_UID && (peer == authd || peer == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OVERFLOW_UID, trusted};
+
+    #[test]
+    fn authd_and_root_may_ask_and_nobody_else() {
+        assert!(trusted(990, 990) && trusted(0, 990));
+        assert!(!trusted(991, 990) && !trusted(1000, 0));
+        assert!(!trusted(OVERFLOW_UID, OVERFLOW_UID));
     }
 }

@@ -13,7 +13,7 @@ Runs one login; started with the connection from authd as standard input.
 
 Usage: sdrest-conversation --authd-user USER [options]
 
-  --authd-user USER     the only account allowed at the other end, as a number or a name
+  --authd-user USER     the only account, besides root, that may be at the other end: a number or a name
   --pam-config-dir DIR  service files are in DIR instead of /etc/pam.d
   --min-uid N           accounts below never sign in (default 1000)
   --only-uid USER       this account and no other may sign in

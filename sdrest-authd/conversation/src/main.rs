@@ -13,6 +13,7 @@
 mod accounts;
 mod channel;
 mod cli;
+mod deadlines;
 mod descendants;
 mod hardening;
 #[cfg(feature = "pam")]

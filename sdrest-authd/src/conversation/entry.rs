@@ -1,7 +1,7 @@
 //! One login as its caller sees it: sequence, texts, open prompts, and the end, which is handed out exactly once.
 //! The driver writes here; the verbs read here. No password is ever kept here.
 
-use super::{VerifiedAccount, slots::Slot};
+use super::{outcome::VerifiedAccount, slots::Slot};
 use crate::{peer::Source, random};
 use sdrest_proto::{
     error::Fault,

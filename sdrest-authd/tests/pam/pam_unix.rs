@@ -8,7 +8,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -113,6 +113,19 @@ fn every_account_case_has_its_code() {
     assert_eq!(before, fs::read("/etc/passwd").unwrap(), "the host's /etc is untouched");
 }
 
+/// As on an installed system authd runs under an account of its own, where the test may choose one and that account
+/// can reach the program.
+fn account_for_authd() -> Option<u32> {
+    let uid = 42_900_u32;
+    let id = uid.to_string();
+    let mut reach = Command::new("setpriv");
+    reach.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", "test", "-x"]);
+    reach.arg(env!("CARGO_BIN_EXE_sdrest-authd"));
+    let reachable = reach.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    eprintln!("authd runs {}", if reachable { "under its own account" } else { "as the caller" });
+    reachable.then_some(uid)
+}
+
 #[tokio::test]
 #[ignore = "run by every_account_case_has_its_code, over a made-up /etc"]
 async fn inside() {
@@ -123,6 +136,7 @@ async fn inside() {
         service: "stable-diffusion-rest",
         config: "throttle = false\nstep_deadline_seconds = 2",
         conversation_flags: &[],
+        authd_uid: account_for_authd(),
         wrapper: &wrapper,
     };
     let stack = Stack::start(&setup).unwrap();

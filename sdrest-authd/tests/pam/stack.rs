@@ -43,6 +43,7 @@ pub(crate) fn pam_matrix() -> Option<PathBuf> {
 pub(crate) struct Stack {
     pub(crate) dir: tempfile::TempDir,
     authd: Child,
+    uid: u32,
     log: Arc<Mutex<String>>,
 }
 
@@ -55,6 +56,8 @@ pub(crate) struct Setup<'a> {
     /// Lines of the table [authd].
     pub(crate) config: &'a str,
     pub(crate) conversation_flags: &'a [&'a str],
+    /// authd's own account, where it is not the caller's.
+    pub(crate) authd_uid: Option<u32>,
     /// Put before the conversation program, as `unshare` is.
     pub(crate) wrapper: &'a [&'a str],
 }
@@ -73,7 +76,19 @@ impl Stack {
         let log = Arc::new(Mutex::new(String::new()));
         launcher(dir.path(), setup, Arc::clone(&log));
         let at = |name: &str| dir.path().join(name).into_os_string();
-        let mut authd = Command::new(env!("CARGO_BIN_EXE_sdrest-authd"))
+        let own = nix::unistd::geteuid().as_raw();
+        let bin = env!("CARGO_BIN_EXE_sdrest-authd");
+        let mut command = match setup.authd_uid {
+            None => Command::new(bin),
+            Some(uid) => {
+                std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
+                let mut command = Command::new("setpriv");
+                let id = uid.to_string();
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", bin]);
+                command
+            }
+        };
+        let mut authd = command
             .args([
                 "--auth",
                 "pam",
@@ -92,8 +107,7 @@ impl Stack {
             .arg(at("conversation.sock"))
             .arg("--state-dir")
             .arg(at("state"))
-            .arg("--conversation-user")
-            .arg(nix::unistd::geteuid().to_string())
+            .args(["--conversation-user", &own.to_string(), "--api-user", &own.to_string()])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -109,7 +123,7 @@ impl Stack {
             }
         });
         let serving = wait.recv_timeout(PATIENCE).is_ok();
-        let stack = Self { dir, authd, log };
+        let stack = Self { dir, authd, uid: setup.authd_uid.unwrap_or(own), log };
         if serving { Ok(stack) } else { Err(stack.log()) }
     }
 
@@ -117,14 +131,22 @@ impl Stack {
         self.log.lock().unwrap().clone()
     }
 
+    /// The log once it holds `text`, or as it is after a while: it comes through a pipe.
+    pub(crate) fn log_with(&self, text: &str) -> String {
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while !self.log().contains(text) && Instant::now() < give_up {
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.log()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     pub(crate) async fn client(&self) -> AuthdClient {
-        let own = nix::unistd::geteuid().as_raw();
         let transport =
-            transport::connect(&self.path("authd.sock"), &TrustedUids::new([own]), AUTHD)
+            transport::connect(&self.path("authd.sock"), &TrustedUids::new([self.uid]), AUTHD)
                 .await
                 .unwrap();
         AuthdClient::new(tarpc::client::Config::default(), transport).spawn()
@@ -146,11 +168,14 @@ impl Drop for Stack {
 
 /// Listens on the conversation socket and starts one program for each connection.
 fn launcher(dir: &Path, setup: &Setup<'_>, log: Arc<Mutex<String>>) {
-    let listener = UnixListener::bind(dir.join("conversation.sock")).unwrap();
+    let socket = dir.join("conversation.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let authd = setup.authd_uid.unwrap_or(nix::unistd::geteuid().as_raw());
     let program = conversation_program().unwrap();
     let mut line: Vec<std::ffi::OsString> = setup.wrapper.iter().map(Into::into).collect();
     line.push(program.into());
-    line.extend(["--authd-user".into(), nix::unistd::geteuid().to_string().into()]);
+    line.extend(["--authd-user".into(), authd.to_string().into()]);
     line.extend(setup.conversation_flags.iter().map(Into::into));
     if !setup.services.is_empty() {
         line.extend(["--pam-config-dir".into(), dir.join("pam.d").into()]);

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::{
+    fmt,
     io::{BufRead, BufReader},
     time::Duration,
 };
@@ -17,6 +18,18 @@ pub(super) struct Client {
     base: String,
     token: Option<String>,
 }
+
+/// No answer came at all: the server is not there, or was just started again.
+#[derive(Debug)]
+pub(super) struct Unreachable(String);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
 
 /// A status and a JSON body; success and failure alike.
 pub(super) struct Answer {
@@ -123,8 +136,11 @@ impl Client {
         headers
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
-        anyhow!("{} does not answer: {error} (is `sdrestctl serve` running?)", self.base)
+    fn unreachable(&self, error: &ureq::Error) -> Unreachable {
+        Unreachable(format!(
+            "{} does not answer: {error} (is `sdrestctl serve` running?)",
+            self.base
+        ))
     }
 }
 

@@ -1,21 +1,23 @@
 //! One job: submitted once, watched through its server-sent events until it ends, drawn as a progress bar where
 //! somebody looks. A stream that breaks is begun again; the job goes on without it.
 
-use super::{client::Client, terminal};
+use super::{
+    bar::{Bar, View},
+    client::{Client, Unreachable},
+    terminal,
+};
 use crate::cli::GenerateArgs;
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{
-    io::{IsTerminal, stderr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Before a stream that broke is begun again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A line at most this often where no terminal is.
-const SAY: Duration = Duration::from_secs(2);
+/// How long the server may be gone while the job goes on.
+const SERVER_PATIENCE: Duration = Duration::from_secs(60);
+/// The server looks at its workers' models again within 15 s.
+const MODEL_PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Job {
@@ -48,6 +50,18 @@ struct Progress {
     images: u64,
 }
 
+impl Progress {
+    /// Steps of the whole job.
+    fn all(&self) -> u64 {
+        self.steps.max(1).saturating_mul(self.images.max(1))
+    }
+
+    /// Steps done. Between two pictures the last step of the one still stands beside the count of both.
+    fn total(&self) -> u64 {
+        self.steps.saturating_mul(self.image).saturating_add(self.step).min(self.all())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Image {
     pub(super) url: String,
@@ -76,6 +90,27 @@ pub(super) fn body(args: &GenerateArgs) -> Value {
     Value::Object(body)
 }
 
+/// Waits until some worker has told the server of a model that works: a worker that has just been started looks at
+/// its folders first. Where none comes, the submission says what is wrong.
+pub(super) fn wait_for_model(client: &Client) -> Result<()> {
+    let until = Instant::now() + MODEL_PATIENCE;
+    let mut told = false;
+    loop {
+        let answer = client.get("/models")?;
+        let models =
+            answer.get("models").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let usable = models.iter().any(|model| model.get("fault").is_none_or(Value::is_null));
+        if usable || Instant::now() > until {
+            return Ok(());
+        }
+        if !told {
+            terminal::tell("waiting for a worker to look at its models");
+            told = true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Answers once the server has accepted the job for good.
 pub(super) fn submit(client: &Client, body: &Value) -> Result<Job> {
     parse(client.post("/txt2img", body)?)
@@ -86,22 +121,26 @@ fn parse(answer: Value) -> Result<Job> {
     Job::deserialize(job).context("the server's job cannot be read")
 }
 
-/// Returns when the job is done; any other end is an error.
+/// Returns when the job is done; any other end is an error. A server that is started again meanwhile goes on with the
+/// job, so its absence is borne for a while.
 pub(super) fn watch(client: &Client, job: &mut Job) -> Result<()> {
     let bar = Bar::new();
-    bar.show(job);
+    bar.show(&job.view());
+    let mut gone_since = None;
     while !job.has_ended() {
-        client.events(&format!("/jobs/{}/events", job.id), |event| {
-            if let Ok(news) = parse(event) {
-                job.take(news);
-                bar.show(job);
+        let seen = follow(client, job, &bar);
+        match seen {
+            Ok(()) => gone_since = None,
+            Err(error) => {
+                let since = *gone_since.get_or_insert_with(Instant::now);
+                if !error.is::<Unreachable>() || since.elapsed() > SERVER_PATIENCE {
+                    bar.end();
+                    return Err(error);
+                }
             }
-            job.has_ended()
-        })?;
+        }
         if !job.has_ended() {
             std::thread::sleep(PAUSE);
-            job.take(parse(client.get(&format!("/jobs/{}", job.id))?)?);
-            bar.show(job);
         }
     }
     bar.end();
@@ -109,6 +148,22 @@ pub(super) fn watch(client: &Client, job: &mut Job) -> Result<()> {
         bail!("the job {} ended {}{}", job.id, job.state, cause(job));
     }
     Ok(())
+}
+
+/// Looks once, then listens until the stream ends or the job does.
+fn follow(client: &Client, job: &mut Job, bar: &Bar) -> Result<()> {
+    job.take(parse(client.get(&format!("/jobs/{}", job.id))?)?);
+    bar.show(&job.view());
+    if job.has_ended() {
+        return Ok(());
+    }
+    client.events(&format!("/jobs/{}/events", job.id), |event| {
+        if let Ok(news) = parse(event) {
+            job.take(news);
+            bar.show(&job.view());
+        }
+        job.has_ended()
+    })
 }
 
 fn cause(job: &Job) -> String {
@@ -138,9 +193,16 @@ impl Job {
         }
     }
 
+    fn view(&self) -> View<'_> {
+        let progress = self.progress.as_ref();
+        let steps = progress.map_or(0, Progress::all);
+        let step = if self.state == "done" { steps } else { progress.map_or(0, Progress::total) };
+        View { state: &self.state, position: self.position, step, steps }
+    }
+
     fn note_step(&mut self) {
         let Some(progress) = &self.progress else { return };
-        let total = progress.steps.saturating_mul(progress.image) + progress.step;
+        let total = progress.total();
         let now = (total, Instant::now());
         self.seen = match self.seen {
             Some((first, last)) if last.0 != total => Some((first, now)),
@@ -177,57 +239,5 @@ impl Job {
             ));
         }
         text
-    }
-}
-
-/// A bar in a terminal, else a line now and then.
-struct Bar {
-    bar: Option<ProgressBar>,
-    said: std::cell::Cell<Option<Instant>>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-            if let Ok(style) =
-                ProgressStyle::with_template("{msg:10} [{bar:40}] {pos}/{len} {elapsed}")
-            {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar
-        });
-        Self { bar, said: std::cell::Cell::new(None) }
-    }
-
-    fn show(&self, job: &Job) {
-        let progress = job.progress.as_ref();
-        let steps = progress.map_or(0, |progress| progress.steps.max(1) * progress.images.max(1));
-        let step = match (job.state.as_str(), progress) {
-            ("done", _) => steps,
-            (_, Some(progress)) => progress.steps * progress.image + progress.step,
-            _ => 0,
-        };
-        let words = match (job.state.as_str(), job.position) {
-            ("queued", Some(position)) => format!("queued #{position}"),
-            (state, _) => state.to_owned(),
-        };
-        if let Some(bar) = &self.bar {
-            bar.set_length(steps.max(1));
-            bar.set_message(words);
-            bar.set_position(step);
-            return;
-        }
-        let due = self.said.get().is_none_or(|at| at.elapsed() >= SAY) || job.state == "done";
-        if due {
-            self.said.set(Some(Instant::now()));
-            terminal::tell(&format!("{words} {step}/{}", steps.max(1)));
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
-        }
     }
 }

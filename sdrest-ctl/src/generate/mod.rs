@@ -1,6 +1,7 @@
 //! `sdrestctl generate`: one prompt from the command line to a PNG, through the HTTP interface that everybody
 //! uses: sign in, submit, watch, save, sign out. A password is read without echo, sent once and kept nowhere.
 
+mod bar;
 mod client;
 mod job;
 mod login;
@@ -50,6 +51,7 @@ fn url(args: &GenerateArgs) -> Result<String> {
 }
 
 fn draw(client: &Client, args: &GenerateArgs) -> Result<()> {
+    job::wait_for_model(client)?;
     let begun = Instant::now();
     let mut job = job::submit(client, &job::body(args))?;
     job::watch(client, &mut job)?;

@@ -25,7 +25,7 @@ use std::{
     fs,
     io::{PipeReader, stdin},
     os::{fd::AsFd, unix::process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -36,20 +36,23 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Ends with the program's own success or failure.
 pub(crate) fn run(args: &LaunchConversationArgs) -> Result<ExitCode> {
     descriptors::begin()?;
-    let mut ended = SigSet::empty();
-    ended.add(Signal::SIGCHLD);
-    ended.thread_block().context("SIGCHLD cannot be blocked")?;
-    let ended = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    let mut awaited = SigSet::empty();
+    awaited.add(Signal::SIGCHLD);
+    awaited.add(Signal::SIGTERM);
+    awaited.thread_block().context("signals cannot be blocked")?;
+    let signals = SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("no signal descriptor can be made")?;
     if args.own_namespaces {
         enter_namespaces(&args.hide)?;
     } else {
         prctl::set_child_subreaper(true).context("this process cannot adopt orphans")?;
     }
-    credentials::die_with(args.parent)?;
+    // The kernel ends a PID namespace; what was adopted, this process has to end before itself.
+    let farewell = if args.own_namespaces { Signal::SIGKILL } else { Signal::SIGTERM };
+    credentials::end_with(args.parent, farewell)?;
     // The kernel closes `_alive` when this process ends, however that happens; the child looks at it.
     let (mut child, _alive) = start(args)?;
-    let success = watch(&mut child, &ended, Duration::from_secs(args.seconds))?;
+    let success = watch(&mut child, &signals, Duration::from_secs(args.seconds))?;
     if !args.own_namespaces {
         kill_adopted();
     }
@@ -84,12 +87,17 @@ fn start(args: &LaunchConversationArgs) -> Result<(Child, PipeReader)> {
 }
 
 /// Waits for the program. Kills it when the caller has hung up and it does not end, or when its time is over.
-fn watch(child: &mut Child, ended: &SignalFd, life: Duration) -> Result<bool> {
+fn watch(child: &mut Child, signals: &SignalFd, life: Duration) -> Result<bool> {
     let connection = stdin();
     let mut until = Instant::now() + life;
     let mut hung_up = false;
     loop {
-        while let Ok(Some(_)) = ended.read_signal() {}
+        while let Ok(Some(signal)) = signals.read_signal() {
+            if i32::try_from(signal.ssi_signo).is_ok_and(|number| number == Signal::SIGTERM as i32)
+            {
+                until = Instant::now();
+            }
+        }
         if let Some(status) =
             child.try_wait().context("the conversation program cannot be waited for")?
         {
@@ -100,7 +108,7 @@ fn watch(child: &mut Child, ended: &SignalFd, life: Duration) -> Result<bool> {
             child.kill().context("the conversation program cannot be killed")?;
             return Ok(child.wait()?.success());
         }
-        let mut watched = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        let mut watched = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if !hung_up {
             watched.push(PollFd::new(connection.as_fd(), PollFlags::empty()));
         }
@@ -121,19 +129,12 @@ fn watch(child: &mut Child, ended: &SignalFd, life: Duration) -> Result<bool> {
 fn kill_adopted() {
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {
-        let own = std::process::id();
-        let list =
-            fs::read_to_string(Path::new("/proc/self/task").join(own.to_string()).join("children"));
-        let adopted: Vec<i32> = list
-            .unwrap_or_default()
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .collect();
+        let adopted = children();
         if adopted.is_empty() {
             return;
         }
         for pid in adopted {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(pid, Signal::SIGKILL);
         }
         while !matches!(
             waitpid(None, Some(WaitPidFlag::WNOHANG)),
@@ -141,4 +142,18 @@ fn kill_adopted() {
         ) {}
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Processes whose parent this one is.
+fn children() -> Vec<Pid> {
+    let own = format!("PPid:\t{}", std::process::id());
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            status.lines().any(|line| line == own).then_some(Pid::from_raw(pid))
+        })
+        .collect()
 }

@@ -28,10 +28,10 @@ pub(crate) fn no_new_privileges() -> Result<()> {
     prctl::set_no_new_privs().context("no_new_privs cannot be set")
 }
 
-/// Asks for SIGKILL when the thread that started this process ends. A change of credentials forgets it, so
+/// Asks for `signal` when the thread that started this process ends. A change of credentials forgets it, so
 /// this comes after; and it looks whether the parent was gone before it asked.
-pub(crate) fn die_with(parent: i32) -> Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL).context("the death signal cannot be set")?;
+pub(crate) fn end_with(parent: i32, signal: Signal) -> Result<()> {
+    prctl::set_pdeathsig(signal).context("the death signal cannot be set")?;
     if getppid() != Pid::from_raw(parent) {
         bail!("the process {parent} that started this one has ended");
     }

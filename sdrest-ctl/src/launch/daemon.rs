@@ -4,7 +4,10 @@
 use super::{credentials, descriptors, view};
 use crate::cli::LaunchArgs;
 use anyhow::{Context, Error, Result};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::Signal,
+};
 use std::{
     convert::Infallible,
     os::unix::process::CommandExt,
@@ -28,7 +31,7 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<Infallible> {
         credentials::become_user(uid, gid)?;
     }
     credentials::no_new_privileges()?;
-    credentials::die_with(args.parent)?;
+    credentials::end_with(args.parent, Signal::SIGKILL)?;
     let (program, arguments) = args.program.split_first().context("no program was named")?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(descriptors::log_as_output()?);

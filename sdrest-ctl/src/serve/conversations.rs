@@ -2,12 +2,18 @@
 //! connection, as systemd does with Accept=yes. Only authd (and root, for a probe) may connect.
 
 use super::{
-    daemons::environment,
+    daemon::environment,
     logs::{Log, Source},
     plan::{Plan, Privilege},
 };
 use anyhow::{Context, Result};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
+    unistd::Pid,
+};
 use std::{
     io::ErrorKind,
     os::{
@@ -19,10 +25,13 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, Stdio, id},
+    time::{Duration, Instant},
 };
 
 /// Conversations at a time: authd's own 64, probes, and some that are just ending.
 const MOST: usize = 80;
+/// From SIGTERM to SIGKILL at the end of `serve`.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// No login lives longer, whatever authd allows it: the device flow's 900 s and some.
 const LIFE_SECONDS: u64 = 960;
 
@@ -131,12 +140,20 @@ impl Conversations {
         self.running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
-    /// Ends all of them; what each started ends with it.
+    /// Ends all of them; the launchers end what each started.
     pub(crate) fn stop(&mut self) {
-        for child in &mut self.running {
-            let _ = child.kill();
+        for child in &self.running {
+            if let Ok(pid) = i32::try_from(child.id()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
+        let until = Instant::now() + STOP_PATIENCE;
+        while !self.running.is_empty() && Instant::now() < until {
+            self.reap();
+            std::thread::sleep(Duration::from_millis(5));
         }
         for child in &mut self.running {
+            let _ = child.kill();
             let _ = child.wait();
         }
         self.running.clear();

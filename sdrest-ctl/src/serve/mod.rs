@@ -3,18 +3,20 @@
 
 mod access;
 mod conversations;
-mod daemons;
+mod daemon;
 mod logs;
 mod plan;
 mod readiness;
+mod roster;
 mod sockets;
 mod supervisor;
 
-use crate::{cli::ServeArgs, record};
+use crate::{cli::ServeArgs, probe, record};
 use anyhow::{Context, Result, bail};
 use logs::Log;
 use nix::fcntl::{Flock, FlockArg};
 use plan::Plan;
+use readiness::Part;
 use sdrest_proto::authd::AuthMode;
 use std::{
     fs::{File, OpenOptions},
@@ -40,7 +42,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let _lock = lock(&plan)?;
     let sockets = sockets::bind(&plan)?;
     let address = sockets.address.clone();
-    let daemons = daemons::all(&plan, args, &sockets, &log)?;
+    let daemons = roster::all(&plan, args, &sockets, &log)?;
     let conversations = conversations::Conversations::new(&plan, sockets.conversation, &log)?;
     let mut supervisor = Supervisor::new(daemons, conversations, signals, log.clone());
     let about = About { plan: &plan, args, address: &address };
@@ -69,10 +71,12 @@ impl About<'_> {
 }
 
 fn serve(supervisor: &mut Supervisor, about: &About<'_>, log: &Log) -> Result<()> {
-    supervisor.start_all()?;
-    write_record(supervisor, about)?;
-    if !wait_until_ready(supervisor, about)? {
-        return Ok(());
+    for (names, part) in [(["authd", "worker"].as_slice(), Part::Behind), (&["api"], Part::Front)] {
+        supervisor.start(names)?;
+        write_record(supervisor, about)?;
+        if !wait_until_ready(supervisor, about, part)? {
+            return Ok(());
+        }
     }
     // Whoever started this may have closed it since.
     let mut output = std::io::stdout();
@@ -94,9 +98,10 @@ fn serve(supervisor: &mut Supervisor, about: &About<'_>, log: &Log) -> Result<()
 }
 
 /// False where the caller asked for the end before that.
-fn wait_until_ready(supervisor: &mut Supervisor, about: &About<'_>) -> Result<bool> {
+fn wait_until_ready(supervisor: &mut Supervisor, about: &About<'_>, part: Part) -> Result<bool> {
     let service = (about.plan.auth == AuthMode::Pam).then(|| about.args.pam_service_name.clone());
-    let readiness = readiness::watch(&about.plan.run_dir, &about.url(), service)?;
+    let targets = probe::targets(&about.plan.run_dir, &about.url(), service);
+    let readiness = readiness::watch(targets, part)?;
     let until = Instant::now() + START_PATIENCE;
     loop {
         if supervisor.wait(WHILE_STARTING)? == Event::Stop {

@@ -4,12 +4,13 @@
 use crate::probe::{self, Kind, State as Probed, Target};
 use anyhow::{Context, Result};
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
+/// A worker that names no model after this time has none.
+const MODELS_PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -28,19 +29,30 @@ impl Readiness {
     }
 }
 
-/// `service` is the PAM service that logins must be able to use, in modes that use PAM.
-pub(crate) fn watch(run_dir: &Path, url: &str, service: Option<String>) -> Result<Readiness> {
-    let mut targets = probe::targets(run_dir, url, service);
-    // Without PAM there is no login to ask for, and `serve` itself listens there.
-    targets.retain(|target| !matches!(target.kind, Kind::Conversation(_, None)));
+/// Which sockets: those that the front end leans on, or the front end itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Behind,
+    Front,
+}
+
+/// Asks the sockets of one part until all of them serve.
+pub(crate) fn watch(mut targets: Vec<Target>, part: Part) -> Result<Readiness> {
+    targets.retain(|target| match &target.kind {
+        Kind::Http(_) => part == Part::Front,
+        // Without PAM there is no login to ask for, and `serve` itself listens there.
+        Kind::Conversation(_, None) => false,
+        _ => part == Part::Behind,
+    });
     let shared = Arc::new(Mutex::new(State::NotYet("nothing was asked yet".to_owned())));
     let state = Arc::clone(&shared);
     let prober = probe::Prober::new()?;
     std::thread::Builder::new()
         .name("readiness".to_owned())
         .spawn(move || {
+            let begun = Instant::now();
             loop {
-                let now = look(&prober, &targets);
+                let now = look(&prober, &targets, begun.elapsed());
                 let last = !matches!(now, State::NotYet(_));
                 *state.lock().unwrap_or_else(PoisonError::into_inner) = now;
                 if last {
@@ -54,11 +66,16 @@ pub(crate) fn watch(run_dir: &Path, url: &str, service: Option<String>) -> Resul
 }
 
 /// Asks one after the other and stops at the first that does not serve.
-fn look(prober: &probe::Prober, targets: &[Target]) -> State {
+fn look(prober: &probe::Prober, targets: &[Target], waited: Duration) -> State {
     for target in targets {
         let report = prober.ask(target);
         let why = format!("{}: {}", report.name, report.detail);
+        // The front end asks for the models when it connects and then rarely: they are to be known by then.
+        let no_models = report.worker.as_ref().is_some_and(|(_, models)| models.is_empty());
         match report.state {
+            Probed::Up if no_models && waited < MODELS_PATIENCE => {
+                return State::NotYet(format!("{}: no models yet", report.name));
+            }
             Probed::Up => {}
             Probed::Impossible => return State::Impossible(why),
             Probed::Degraded | Probed::Down => return State::NotYet(why),

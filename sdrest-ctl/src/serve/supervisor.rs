@@ -4,7 +4,7 @@
 //! A daemon that ends after the start is started again: at once the first times, then after growing pauses.
 //! One that ends before everything was ready ends `serve`, with the last lines that it wrote.
 
-use super::{conversations::Conversations, daemons::Daemon, logs::Log};
+use super::{conversations::Conversations, daemon::Daemon, logs::Log};
 use anyhow::{Context, Result, bail};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -86,8 +86,9 @@ impl Supervisor {
         Self { supervised, conversations, signals, log }
     }
 
-    pub(crate) fn start_all(&mut self) -> Result<()> {
-        for one in &mut self.supervised {
+    /// Starts those of the daemons.
+    pub(crate) fn start(&mut self, names: &[&str]) -> Result<()> {
+        for one in self.supervised.iter_mut().filter(|one| names.contains(&one.daemon.name)) {
             one.start()?;
         }
         Ok(())

@@ -123,7 +123,7 @@ async fn an_old_attempt_records_nothing() {
     let fault = Fault::new(ErrorCode::GenerationFailed, "late");
     assert_eq!(store.fail(first.id, first.attempt, fault).await.unwrap(), Recorded::Stale);
     assert_eq!(
-        store.requeue(first.id, first.attempt, Blame::Suspect).await.unwrap(),
+        store.requeue(first.id, first.attempt, Blame::Suspect { step: 1 }).await.unwrap(),
         Requeued::Stale
     );
     assert!(!store.has_blob(picture(&first).key).await.unwrap());
@@ -213,7 +213,7 @@ async fn a_rest_saves_up_nothing() {
 }
 
 #[tokio::test]
-async fn three_deaths_of_its_own_end_a_job() {
+async fn three_deaths_at_one_step_end_a_job() {
     let (_folder, store) = fresh().await;
     let suspect = accept(&store, new_job(1, 20)).await;
     for death in 1..=3 {
@@ -221,7 +221,7 @@ async fn three_deaths_of_its_own_end_a_job() {
             assert!(matches!(store.claim(wanted(Company::Beside)).await.unwrap(), Claim::Hold));
         }
         let job = claim(&store).await;
-        let became = store.requeue(job.id, job.attempt, Blame::Suspect).await.unwrap();
+        let became = store.requeue(job.id, job.attempt, Blame::Suspect { step: 7 }).await.unwrap();
         assert_eq!(became, if death < 3 { Requeued::Waiting } else { Requeued::Quarantined });
     }
     let failed = store.job(suspect.id).await.unwrap().unwrap();
@@ -229,6 +229,18 @@ async fn three_deaths_of_its_own_end_a_job() {
     let fault = failed.fault.unwrap();
     assert_eq!(fault.code, ErrorCode::GenerationFailed);
     assert!(fault.message.contains("died 3 times"), "{}", fault.message);
+}
+
+#[tokio::test]
+async fn deaths_at_different_steps_are_taken_for_bad_luck_up_to_ten() {
+    let (_folder, store) = fresh().await;
+    accept(&store, new_job(1, 20)).await;
+    for death in 1..=10 {
+        let job = claim(&store).await;
+        let blame = Blame::Suspect { step: death % 2 };
+        let became = store.requeue(job.id, job.attempt, blame).await.unwrap();
+        assert_eq!(became, if death < 10 { Requeued::Waiting } else { Requeued::Quarantined });
+    }
 }
 
 #[tokio::test]

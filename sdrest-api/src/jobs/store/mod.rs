@@ -10,8 +10,8 @@ mod rows;
 pub mod sqlite;
 
 pub use record::{
-    Blame, Claim, ClaimRequest, Company, Counts, Inserted, JobFilter, Limits, MAX_WORKER_DEATHS,
-    Recorded, Refusal, Requeued, StoreError,
+    Blame, Claim, ClaimRequest, Company, Counts, Inserted, JobFilter, Limits, MAX_DEATHS_AT_A_STEP,
+    MAX_WORKER_DEATHS, Recorded, Refusal, Requeued, StoreError,
 };
 
 use crate::jobs::{

@@ -90,8 +90,8 @@ pub enum Recorded {
 /// Who is to blame for the loss of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The worker died while this job was in a slot.
-    Suspect,
+    /// The worker died while this job was in a slot, with so many steps done.
+    Suspect { step: u32 },
     /// The job was still waiting in the worker, or the worker refused it for the moment.
     Innocent,
 }
@@ -125,5 +125,8 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// A job that was in a slot at this many deaths of workers is given up.
-pub const MAX_WORKER_DEATHS: u32 = 3;
+/// A job is given up when this many workers in a row died at the same step of it: what kills by its own doing
+/// does so at one place, and what is killed from outside does not.
+pub const MAX_DEATHS_AT_A_STEP: u32 = 3;
+/// A job is given up after this many deaths, wherever they came.
+pub const MAX_WORKER_DEATHS: u32 = 10;

@@ -1,7 +1,7 @@
 //! The lines of a service file (pam.d(5)): `type control module arguments`, `@include file`, continuation lines,
 //! controls in brackets, `include` and `substack`, a leading `-` for a module that may be missing.
 
-use super::ServiceError;
+use super::error::ServiceError;
 
 /// One line that means something.
 #[derive(Debug, PartialEq, Eq)]

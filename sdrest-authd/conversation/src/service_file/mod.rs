@@ -2,9 +2,11 @@
 //! includes (pam.d(5)), the modules that it names, and pam_faillock's folder, which must be writable or the
 //! lock-out is silently off. It reads, and in that folder tries; it changes nothing.
 
+mod error;
 mod faillock;
 mod lines;
 
+use error::ServiceError;
 use lines::{Line, Target};
 use nix::unistd::geteuid;
 use std::{
@@ -12,34 +14,11 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-use thiserror::Error;
 
 /// Includes of includes of includes; libpam's own limit is 32.
 const MAX_DEPTH: u32 = 16;
 const MAX_FILE: u64 = 64 * 1024;
 const SYSTEM_DIRS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
-
-#[derive(Debug, Error)]
-pub(crate) enum ServiceError {
-    #[error("the PAM service name `{0}` must be lower-case letters, digits, `-`, `_` and `.`")]
-    Name(String),
-    #[error("the PAM service file {0} is missing; libpam would use the service `other` instead")]
-    Missing(String),
-    #[error("the PAM service file {path} {problem}")]
-    Untrusted { path: String, problem: String },
-    #[error("the PAM service file {path} cannot be read: {cause}")]
-    Unreadable { path: String, cause: String },
-    #[error("the PAM service file {path} names no `{phase}` line")]
-    NoPhase { path: String, phase: &'static str },
-    #[error("{path}, line {number}: {problem}")]
-    BadLine { path: String, number: usize, problem: String },
-    #[error("{path} names the module {module}, which is not installed")]
-    NoModule { path: String, module: String },
-    #[error(
-        "{path} uses pam_faillock, whose folder {dir} cannot be used, so nobody would ever be locked out: {cause}"
-    )]
-    Faillock { path: String, dir: String, cause: String },
-}
 
 fn directories(confdir: Option<&Path>) -> Vec<PathBuf> {
     confdir.map_or_else(

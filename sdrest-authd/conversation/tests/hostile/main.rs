@@ -243,9 +243,13 @@ fn what_a_module_left_in_the_background_is_gone_before_the_verdict() {
 #[test]
 fn strangers_and_wrong_first_frames_are_refused() {
     skip_without_module!();
-    let mut login = Login::new("", "", geteuid().as_raw() + 1);
-    assert!(login.hear().is_err(), "another uid at the other end");
-    assert!(!login.ended().success());
+    if geteuid().is_root() {
+        eprintln!("skipped in part: root may always ask");
+    } else {
+        let mut login = Login::new("", "", geteuid().as_raw() + 1);
+        assert!(login.hear().is_err(), "another uid at the other end");
+        assert!(!login.ended().success());
+    }
     let mut login = Login::new("", "", geteuid().as_raw());
     login.say(&ToConversation::Answers(Vec::new()));
     assert!(login.hear().is_err());

@@ -8,7 +8,8 @@ use crate::jobs::{
     state::{JobState, Transition},
     store::{
         record::{
-            Blame, Claim, ClaimRequest, Company, MAX_WORKER_DEATHS, Recorded, Requeued, StoreError,
+            Blame, Claim, ClaimRequest, Company, MAX_DEATHS_AT_A_STEP, MAX_WORKER_DEATHS, Recorded,
+            Requeued, StoreError,
         },
         rows,
         sqlite::look::{self, signed},
@@ -149,33 +150,47 @@ pub(super) async fn requeue(
     attempt: Attempt,
     blame: Blame,
 ) -> Result<Requeued, StoreError> {
-    let statement = "UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + ? \
-                     WHERE id = ? AND state = 'running' AND attempt = ? RETURNING worker_deaths";
+    let step = match blame {
+        Blame::Suspect { step } => Some(step),
+        Blame::Innocent => None,
+    };
+    let statement = "UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + (?1 IS NOT NULL), \
+                     deaths_there = CASE WHEN ?1 IS NULL THEN deaths_there WHEN death_step = ?1 THEN deaths_there + 1 \
+                     ELSE 1 END, death_step = coalesce(?1, death_step) \
+                     WHERE id = ?2 AND state = 'running' AND attempt = ?3 RETURNING worker_deaths, deaths_there";
     let row = sqlx::query(statement)
-        .bind(i64::from(blame == Blame::Suspect))
+        .bind(step)
         .bind(job.to_string())
         .bind(attempt.0)
         .fetch_optional(&mut *tx)
         .await?;
     let Some(row) = row else { return Ok(Requeued::Stale) };
     let deaths: u32 = rows::number(&row, "worker_deaths")?;
-    let outcome = if deaths >= MAX_WORKER_DEATHS {
+    let there: u32 = rows::number(&row, "deaths_there")?;
+    let outcome = if there >= MAX_DEATHS_AT_A_STEP || deaths >= MAX_WORKER_DEATHS {
+        let place =
+            step.map(|step| format!(", the last time after step {step}")).unwrap_or_default();
         let message = format!(
-            "the worker died {deaths} times while it worked on this job; it will not be tried again"
+            "the worker died {deaths} times while it worked on this job{place}; it will not be tried again"
         );
-        sqlx::query("UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? WHERE id = ?")
-            .bind(UnixMillis::now().0)
-            .bind(ErrorCode::GenerationFailed.as_str())
-            .bind(message)
-            .bind(job.to_string())
-            .execute(&mut *tx)
-            .await?;
+        give_up(&mut tx, job, message).await?;
         Requeued::Quarantined
     } else {
         Requeued::Waiting
     };
     tx.commit().await?;
     Ok(outcome)
+}
+
+async fn give_up(tx: &mut SqliteConnection, job: JobId, message: String) -> Result<(), StoreError> {
+    sqlx::query("UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? WHERE id = ?")
+        .bind(UnixMillis::now().0)
+        .bind(ErrorCode::GenerationFailed.as_str())
+        .bind(message)
+        .bind(job.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn cancel(

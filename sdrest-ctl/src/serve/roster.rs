@@ -2,6 +2,7 @@
 
 use super::{
     access,
+    daemon::{Daemon, View},
     logs::{Log, Source},
     plan::{Listen, Plan, Privilege},
     sockets::{SocketPaths, Sockets},
@@ -12,83 +13,9 @@ use nix::unistd::{Gid, Uid, chown};
 use std::{
     ffi::OsString,
     fs::{self, Permissions},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt, process::CommandExt},
-    },
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio, id},
 };
-
-/// One daemon, ready to be started any number of times.
-pub(crate) struct Daemon {
-    pub(crate) name: &'static str,
-    pub(crate) log: Source,
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    /// At most two: they travel as standard input and output.
-    listeners: Vec<(&'static str, OwnedFd)>,
-    view: Option<View>,
-}
-
-/// A user and a file system of its own.
-struct View {
-    user: User,
-    at: PathBuf,
-    read_only: Vec<PathBuf>,
-    writable: Vec<PathBuf>,
-    sockets: Vec<PathBuf>,
-}
-
-impl Daemon {
-    /// Starts it through the hidden subcommand `launch`. The caller's thread must live as long as the process:
-    /// its end is the child's end.
-    pub(crate) fn start(&self) -> Result<Child> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("sdrestctl").args(["launch", "--parent", &id().to_string()]);
-        for (name, _) in &self.listeners {
-            command.args(["--listen", name]);
-        }
-        if let Some(view) = &self.view {
-            command.args([
-                "--uid",
-                &view.user.uid.to_string(),
-                "--gid",
-                &view.user.gid.to_string(),
-            ]);
-            command.arg("--view").arg(&view.at);
-            for (flag, paths) in [
-                ("--read-only", &view.read_only),
-                ("--writable", &view.writable),
-                ("--socket", &view.sockets),
-            ] {
-                for path in paths {
-                    command.arg(flag).arg(path);
-                }
-            }
-        }
-        command.arg("--").arg(&self.program).args(&self.arguments);
-        environment(&mut command);
-        let mut descriptors =
-            self.listeners.iter().map(|(_, listener)| listener.try_clone().map(Stdio::from));
-        command
-            .stdin(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
-            .stdout(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
-            .stderr(self.log.writer()?);
-        command.spawn().with_context(|| format!("{} cannot be started", self.name))
-    }
-}
-
-/// What a program is given of the caller's environment: nothing but where libraries are and how to tell of
-/// a crash.
-pub(crate) fn environment(command: &mut Command) {
-    command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", "/usr/bin:/bin");
-    for name in ["LD_LIBRARY_PATH", "RUST_BACKTRACE"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-}
 
 /// All three, in the order in which they are started.
 pub(crate) fn all(
