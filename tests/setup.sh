@@ -6,7 +6,7 @@ set -euo pipefail
 case "${1:-}" in
 demo) packages=(gcc g++ make pkg-config libpam0g-dev python3 python3-venv util-linux mount openssl) ;;
 test) packages=(gcc g++ make pkg-config libpam0g-dev python3 python3-venv util-linux mount openssl
-    libpam-modules libpam-wrapper debootstrap systemd systemd-container iproute2 procps ca-certificates) ;;
+    libpam-modules libpam-oath libpam-wrapper debootstrap systemd systemd-container iproute2 procps ca-certificates) ;;
 *) echo "usage: setup.sh demo|test" >&2; exit 2 ;;
 esac
 

@@ -145,6 +145,7 @@ impl Worker for Verbs {
     }
 
     async fn list_models(self, _: Context) -> Vec<ModelInfo> {
+        self.0.board.until_looked().await;
         self.0.board.models()
     }
 

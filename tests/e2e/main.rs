@@ -29,8 +29,3 @@ fn drawing(seed: u64, steps: u32) -> Value {
         "sampler": "Euler", "width": 128, "height": 128,
     })
 }
-
-/// Whether the suite may take longer than CI has.
-fn full() -> bool {
-    std::env::var("SDREST_TESTS").is_ok_and(|size| size == "full")
-}

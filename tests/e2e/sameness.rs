@@ -20,12 +20,13 @@ fn alone_and_beside_seven_others() -> Result<()> {
         // The others differ in everything that could leak from slot to slot.
         let mut ids = Vec::new();
         for other in 0..8_u64 {
+            let neighbour = ["Euler a", "Euler", "DDIM", "DPM++ 2M"][other as usize % 4];
             let body = if other == 3 {
                 request.clone()
             } else {
                 json!({
                     "prompt": "a small blue square", "seed": 100 + other, "steps": 8 + other, "batch_count": 1 + other % 3,
-                    "sampler": ["Euler a", "Euler", "DDIM", "DPM++ 2M"][other as usize % 4], "width": 128, "height": 192,
+                    "sampler": neighbour, "width": 128, "height": 192,
                     "cfg_scale": if other % 2 == 0 { 1.0 } else { 6.0 },
                 })
             };

@@ -46,8 +46,10 @@ pub mod service {
     pub const HANG: &str = "sdrest-hang";
     /// Says something before it asks.
     pub const INFO: &str = "sdrest-info";
-    /// Asks for two secrets, one after the other.
-    pub const TWICE: &str = "sdrest-twice";
+    /// Asks for the password, then for a one-time code ([`ONE_TIME_CODES`]).
+    pub const ONE_TIME: &str = "sdrest-otp";
+    /// What RFC 4226, appendix D, gives for its secret and the counters from 0.
+    pub const ONE_TIME_CODES: [&str; 3] = ["755224", "287082", "359152"];
     /// Three wrong passwords lock the account.
     pub const FAILLOCK: &str = "sdrest-faillock";
     /// Lets nobody in.

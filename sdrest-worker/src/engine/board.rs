@@ -105,6 +105,8 @@ pub struct Board {
     state: Mutex<State>,
     engine_wakes: Condvar,
     newest: watch::Sender<u64>,
+    /// Whether the engine thread has looked at the models yet.
+    looked: watch::Sender<bool>,
 }
 
 impl Board {
@@ -129,6 +131,7 @@ impl Board {
             state: Mutex::new(state),
             engine_wakes: Condvar::new(),
             newest: watch::Sender::new(floor),
+            looked: watch::Sender::new(false),
         }
     }
 
@@ -236,6 +239,12 @@ impl Board {
             state.questions.push(question);
             self.engine_wakes.notify_all();
         }
+    }
+
+    /// Waits until there is a first list of models: before that an empty one would be a lie.
+    pub async fn until_looked(&self) {
+        // An error would mean that this board is gone.
+        let _gone = self.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
     /// The models as the engine thread last saw them.
@@ -356,6 +365,7 @@ impl Board {
 
     pub(super) fn set_models(&self, models: Vec<ModelInfo>) {
         self.lock().models = models;
+        self.looked.send_replace(true);
     }
 }
 

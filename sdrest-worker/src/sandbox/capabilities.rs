@@ -4,13 +4,19 @@
 use caps::{CapSet, Capability, errors::CapsError};
 
 pub(super) fn drop_all() -> Result<(), CapsError> {
-    caps::clear(None, CapSet::Ambient)?;
+    empty(CapSet::Ambient)?;
     // The bounding set matters only to execve, which seccomp denies; without CAP_SETPCAP it cannot be
     // changed, and then there is nothing to raise from it either.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         caps::clear(None, CapSet::Bounding)?;
     }
-    caps::clear(None, CapSet::Effective)?;
-    caps::clear(None, CapSet::Permitted)?;
-    caps::clear(None, CapSet::Inheritable)
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        empty(set)?;
+    }
+    Ok(())
+}
+
+/// A unit's own system call filter may refuse capset(2); where nothing is left to drop, it is not asked.
+fn empty(set: CapSet) -> Result<(), CapsError> {
+    if caps::read(None, set)?.is_empty() { Ok(()) } else { caps::clear(None, set) }
 }

@@ -38,7 +38,7 @@ impl Sandboxed {
 
 /// Closes the sandbox around this process for good, but for `openings`.
 pub fn close(openings: &Openings) -> Result<Sandboxed, SandboxError> {
-    let elder_threads = report::other_threads().map_err(SandboxError::Report)?;
+    let elder_threads = threads_that_stay()?;
     if elder_threads > 0 {
         tracing::warn!(
             elder_threads,
@@ -71,4 +71,18 @@ fn check(report: &SandboxReport) -> Result<(), SandboxError> {
         Some((_, what)) => Err(SandboxError::Leaky(what)),
         None => Ok(()),
     }
+}
+
+/// Other threads of this process. One that was joined a moment ago may still be on its way out of the kernel's
+/// list; it gets half a second.
+fn threads_that_stay() -> Result<usize, SandboxError> {
+    let mut others = 0;
+    for _ in 0..100 {
+        others = report::other_threads().map_err(SandboxError::Report)?;
+        if others == 0 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(others)
 }
