@@ -15,7 +15,10 @@ use std::{
         fd::{AsFd, AsRawFd},
         unix::net::UnixStream,
     },
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A peer in a user namespace that has no name here.
@@ -25,6 +28,8 @@ pub(crate) struct Channel {
     stream: UnixStream,
     writer: Mutex<UnixStream>,
     pub(crate) deadlines: Deadlines,
+    /// Whether the verdict is out, or on its way: a hang-up after it is the ordinary end.
+    finished: AtomicBool,
 }
 
 impl Channel {
@@ -37,7 +42,8 @@ impl Channel {
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false)?;
         let writer = Mutex::new(stream.try_clone()?);
-        Ok(Self { stream, writer, deadlines: Deadlines::default() })
+        let finished = AtomicBool::new(false);
+        Ok(Self { stream, writer, deadlines: Deadlines::default(), finished })
     }
 
     /// Refuses a peer other than authd or root, before any byte of it is read (SO_PEERCRED, unix(7)).
@@ -55,6 +61,16 @@ impl Channel {
     pub(crate) fn send(&self, frame: &FromConversation) -> io::Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         conversation::write_frame(&mut *writer, frame)
+    }
+
+    /// The last frame of this connection.
+    pub(crate) fn finish(&self, frame: &FromConversation) -> io::Result<()> {
+        self.finished.store(true, Ordering::SeqCst);
+        self.send(frame)
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
     }
 
     pub(crate) fn receive(&self) -> io::Result<ToConversation> {

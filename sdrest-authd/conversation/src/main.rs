@@ -83,7 +83,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         }
     };
     descendants::kill_all();
-    channel.send(&answer)?;
+    channel.finish(&answer)?;
     Ok(())
 }
 

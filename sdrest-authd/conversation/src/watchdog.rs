@@ -27,6 +27,10 @@ fn watch(channel: &Channel, end: fn(i32) -> !) {
             break why;
         }
     };
+    if channel.is_finished() {
+        // Everything that was started is gone already, and authd has heard what it needs.
+        end(0)
+    }
     channel.close();
     report::line(why);
     descendants::kill_all();

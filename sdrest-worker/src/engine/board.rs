@@ -243,8 +243,9 @@ impl Board {
 
     /// Waits until there is a first list of models: before that an empty one would be a lie.
     pub async fn until_looked(&self) {
+        let mut looked = self.looked.subscribe();
         // An error would mean that this board is gone.
-        let _gone = self.looked.subscribe().wait_for(|looked| *looked).await;
+        let _gone = looked.wait_for(|looked| *looked).await.is_err();
     }
 
     /// The models as the engine thread last saw them.
