@@ -3,20 +3,20 @@
 //! reads a model file.
 #![forbid(unsafe_code)]
 
-pub mod images;
-pub mod jobs;
-pub mod names;
-pub mod workers;
+pub mod app;
 pub mod auth;
-pub mod edge;
-pub mod error;
 pub mod authd;
 pub mod cli;
 pub mod config;
+pub mod edge;
+pub mod error;
+pub mod images;
+pub mod jobs;
 pub mod listener;
-pub mod sandbox;
-pub mod telemetry;
-pub mod app;
+pub mod names;
 pub mod openapi;
 pub mod router;
 pub mod routes;
+pub mod sandbox;
+pub mod telemetry;
+pub mod workers;

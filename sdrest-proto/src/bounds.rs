@@ -160,18 +160,18 @@ macro_rules! bounded_text {
 }
 
 bounded_text!(/// `prompt` or `negative_prompt`. May be empty; a NUL has no meaning in any tokenizer. Its Debug
-    /// shows its length only: prompts stay out of logs.
-    Prompt, "prompt", "at most 10000 characters without NUL", |s| {
-        s.len() <= 40_000 && s.chars().count() <= 10_000 && !s.contains('\0')
-    });
+/// shows its length only: prompts stay out of logs.
+Prompt, "prompt", "at most 10000 characters without NUL", |s| {
+    s.len() <= 40_000 && s.chars().count() <= 10_000 && !s.contains('\0')
+});
 bounded_text!(/// A model's name: a folder or file name below the models folder, never a path.
-    ModelName, "model", "a name of 1 to 128 characters without `/`, control characters or a leading dot", |s| {
-        (1..=128).contains(&s.len()) && !s.starts_with('.') && !s.contains('/') && !s.chars().any(char::is_control)
-    });
+ModelName, "model", "a name of 1 to 128 characters without `/`, control characters or a leading dot", |s| {
+    (1..=128).contains(&s.len()) && !s.starts_with('.') && !s.contains('/') && !s.chars().any(char::is_control)
+});
 bounded_text!(/// A login name as it is typed: 1 to 256 bytes, no control characters. PAM decides what it means.
-    Username, "username", "1 to 256 bytes without control characters", |s| {
-        (1..=256).contains(&s.len()) && !s.chars().any(char::is_control)
-    });
+Username, "username", "1 to 256 bytes without control characters", |s| {
+    (1..=256).contains(&s.len()) && !s.chars().any(char::is_control)
+});
 
 impl Prompt {
     /// No words at all.

@@ -48,7 +48,11 @@ fn check_deadline(options: impl Options, frame: &[u8]) -> io::Result<()> {
     match head {
         Head::Request(deadline) if deadline > MAX_DEADLINE => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("a deadline of {} s is over the limit of {} s", deadline.as_secs(), MAX_DEADLINE.as_secs()),
+            format!(
+                "a deadline of {} s is over the limit of {} s",
+                deadline.as_secs(),
+                MAX_DEADLINE.as_secs()
+            ),
         )),
         Head::Request(_) | Head::Cancel => Ok(()),
     }

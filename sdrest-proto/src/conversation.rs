@@ -48,12 +48,17 @@ pub struct Start {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromConversation {
     /// Text that asks nothing; passed on at once.
-    Message { style: MessageStyle, text: String },
+    Message {
+        style: MessageStyle,
+        text: String,
+    },
     /// Text that asks; the module waits for as many answers.
     Prompts(Vec<Prompt>),
     Verdict(Verdict),
     /// The answer to `Probe`: nothing, or why logins cannot run.
-    Probed { fault: Option<String> },
+    Probed {
+        fault: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +71,10 @@ pub struct Prompt {
 pub enum Verdict {
     /// authenticate and acct_mgmt both succeeded, and PAM_USER was read again in between.
     Verified(AccountFacts),
-    Denied { denial: Denial, pam_code: i32 },
+    Denied {
+        denial: Denial,
+        pam_code: i32,
+    },
 }
 
 /// What NSS says of the account that PAM vouched for.
@@ -127,7 +135,10 @@ pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is over {MAX_FRAME}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {length} bytes is over {MAX_FRAME}"),
+        ));
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;

@@ -2,7 +2,9 @@
 //! bounded and the pair of scheduler and spacing exists.
 
 use crate::{
-    bounds::{BoundsError, ClipSkip, Dimension, GuidanceScale, ImageCount, ModelName, Prompt, Seed, Steps},
+    bounds::{
+        BoundsError, ClipSkip, Dimension, GuidanceScale, ImageCount, ModelName, Prompt, Seed, Steps,
+    },
     sampling::{SchedulerKind, SigmaSchedule},
 };
 use serde::{Deserialize, Serialize};
@@ -74,7 +76,11 @@ pub fn check_pair(scheduler: SchedulerKind, spacing: SigmaSchedule) -> Result<()
         .collect();
     Err(BoundsError {
         parameter: "scheduler",
-        bounds: format!("a spacing that {} takes ({spacing:?} goes with {})", scheduler.class_name(), works.join(", ")),
+        bounds: format!(
+            "a spacing that {} takes ({spacing:?} goes with {})",
+            scheduler.class_name(),
+            works.join(", ")
+        ),
         value: format!("{spacing:?}"),
     })
 }

@@ -36,7 +36,9 @@ impl TryFrom<String> for Subject {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let known = matches!(text.as_str(), "guest" | "anonymous")
-            || ["unix:", "internal:", "oidc:", "proxy:"].iter().any(|p| text.starts_with(p) && text.len() > p.len());
+            || ["unix:", "internal:", "oidc:", "proxy:"]
+                .iter()
+                .any(|p| text.starts_with(p) && text.len() > p.len());
         if known && text.len() <= 512 && !text.chars().any(char::is_control) {
             Ok(Self(text))
         } else {
@@ -92,10 +94,9 @@ impl Role {
 impl FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("`role` must be guest, user, operator or admin, got {}", quote(text)))
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
+            format!("`role` must be guest, user, operator or admin, got {}", quote(text))
+        })
     }
 }
 
@@ -155,7 +156,9 @@ impl Permission {
         match self {
             Self::ModelsView | Self::QueueViewOwn => Role::Guest,
             Self::Generate | Self::Upscale | Self::KeysOwn => Role::User,
-            Self::ModelsManage | Self::QueueViewAll | Self::QueueCancelAny | Self::SystemView => Role::Operator,
+            Self::ModelsManage | Self::QueueViewAll | Self::QueueCancelAny | Self::SystemView => {
+                Role::Operator
+            }
             Self::KeysAny | Self::UsersView | Self::SystemAdmin => Role::Admin,
         }
     }

@@ -30,11 +30,17 @@ impl Rgb8Image {
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Result<Self, String> {
         let sides = 1..=Self::MAX_SIDE;
         if !sides.contains(&width) || !sides.contains(&height) {
-            return Err(format!("an image side must be between 1 and {} pixels, got {width}×{height}", Self::MAX_SIDE));
+            return Err(format!(
+                "an image side must be between 1 and {} pixels, got {width}×{height}",
+                Self::MAX_SIDE
+            ));
         }
         let expected = width as usize * height as usize * 3;
         if data.len() != expected {
-            return Err(format!("an image of {width}×{height} must have {expected} bytes, got {}", data.len()));
+            return Err(format!(
+                "an image of {width}×{height} must have {expected} bytes, got {}",
+                data.len()
+            ));
         }
         Ok(Self { width, height, data })
     }

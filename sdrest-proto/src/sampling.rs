@@ -29,7 +29,9 @@ impl SchedulerKind {
     /// The spacings that diffusers' class has a flag for.
     pub fn spacings(self) -> &'static [SigmaSchedule] {
         match self {
-            Self::EulerDiscrete | Self::DpmSolverMultistep => &[SigmaSchedule::Default, SigmaSchedule::Karras],
+            Self::EulerDiscrete | Self::DpmSolverMultistep => {
+                &[SigmaSchedule::Default, SigmaSchedule::Karras]
+            }
             Self::EulerAncestralDiscrete | Self::Ddim => &[SigmaSchedule::Default],
         }
     }

@@ -25,7 +25,8 @@ use tokio::{
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 /// A tarpc transport over one checked connection.
-pub type Transport<Item, SinkItem> = tarpc::serde_transport::Transport<UnixStream, Item, SinkItem, Codec<Item>>;
+pub type Transport<Item, SinkItem> =
+    tarpc::serde_transport::Transport<UnixStream, Item, SinkItem, Codec<Item>>;
 
 /// The overflow uid: a peer in a user namespace that has no name here.
 const OVERFLOW_UID: u32 = 65534;
@@ -81,7 +82,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
                 format!("another process already listens on {}", path.display()),
             ));
         }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?
+        }
         Err(_) => {}
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
@@ -129,13 +132,19 @@ where
     Item: DeserializeOwned,
     SinkItem: Serialize,
 {
-    let mut stream = timeout(HELLO_TIMEOUT, UnixStream::connect(path)).await.map_err(|_| timed_out(service))??;
+    let mut stream = timeout(HELLO_TIMEOUT, UnixStream::connect(path))
+        .await
+        .map_err(|_| timed_out(service))??;
     check_peer(&stream, trusted)?;
     hello(&mut stream, service).await?;
     Ok(framed(stream, service, Side::Client))
 }
 
-fn framed<Item, SinkItem>(stream: UnixStream, service: Service, side: Side) -> Transport<Item, SinkItem>
+fn framed<Item, SinkItem>(
+    stream: UnixStream,
+    service: Service,
+    side: Side,
+) -> Transport<Item, SinkItem>
 where
     Item: DeserializeOwned,
     SinkItem: Serialize,
@@ -174,14 +183,20 @@ async fn hello(stream: &mut UnixStream, service: Service) -> io::Result<()> {
 }
 
 fn timed_out(service: Service) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the {} socket did not say hello within 5 s", service.name))
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the {} socket did not say hello within 5 s", service.name),
+    )
 }
 
 /// The context of a call that may take `patience`. tarpc's own default is 10 s, which cuts a PAM prompt or
 /// a long poll short; so every call names its own.
 pub fn deadline(patience: Duration) -> context::Context {
     // Context is non-exhaustive and has no constructor but this one.
-    #[expect(clippy::disallowed_methods, reason = "the one place that replaces its deadline at once")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that replaces its deadline at once"
+    )]
     let mut context = context::current();
     context.deadline = Instant::now() + patience.min(MAX_DEADLINE);
     context

@@ -79,7 +79,12 @@ impl WorkerProfile {
     pub fn line(&self) -> String {
         format!(
             "{} {} {} threads={} {} torch={}",
-            self.device, self.dtype, self.cpu_capability, self.threads, self.kernel_path, self.torch_version
+            self.device,
+            self.dtype,
+            self.cpu_capability,
+            self.threads,
+            self.kernel_path,
+            self.torch_version
         )
     }
 }

@@ -21,7 +21,10 @@ fn decode<T: serde::de::DeserializeOwned>(value: &impl serde::Serialize) -> Resu
 #[test]
 fn a_hostile_value_is_refused_while_it_is_decoded_and_named() {
     let error = decode::<Steps>(&100_000u64).unwrap_err();
-    assert!(error.contains("`num_inference_steps` must be between 1 and 150, got 100000"), "{error}");
+    assert!(
+        error.contains("`num_inference_steps` must be between 1 and 150, got 100000"),
+        "{error}"
+    );
     let error = decode::<Dimension>(&100u64).unwrap_err();
     assert!(error.contains("a multiple of 8, got 100"), "{error}");
     assert!(decode::<GuidanceScale>(&f64::NAN).is_err());
@@ -40,7 +43,8 @@ fn a_hostile_value_is_refused_while_it_is_decoded_and_named() {
 
 #[test]
 fn a_value_quoted_in_an_error_is_short_and_without_control_characters() {
-    let error = Username::try_from(format!("\u{1b}]0;{}", "x".repeat(500))).unwrap_err().to_string();
+    let error =
+        Username::try_from(format!("\u{1b}]0;{}", "x".repeat(500))).unwrap_err().to_string();
     assert!(error.len() < 200 && !error.contains('\u{1b}'), "{error}");
 }
 
@@ -50,7 +54,10 @@ fn pairs_without_a_flag_in_diffusers_are_refused_with_those_that_work() {
         assert!(check_pair(kind, SigmaSchedule::Default).is_ok());
     }
     let error = check_pair(SchedulerKind::Ddim, SigmaSchedule::Karras).unwrap_err().to_string();
-    assert!(error.contains("EulerDiscreteScheduler") && error.contains("DPMSolverMultistepScheduler"), "{error}");
+    assert!(
+        error.contains("EulerDiscreteScheduler") && error.contains("DPMSolverMultistepScheduler"),
+        "{error}"
+    );
 }
 
 #[test]

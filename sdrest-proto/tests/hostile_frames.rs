@@ -130,8 +130,12 @@ async fn is_closed_after(path: &std::path::Path, bytes: &[u8]) -> bool {
 #[tokio::test]
 async fn an_honest_request_in_raw_bytes_is_answered() {
     let fixture = serve().await;
-    let mut stream = tokio_util::codec::LengthDelimitedCodec::builder().new_framed(raw(&fixture.path).await);
-    stream.send(tokio_util::bytes::Bytes::from(request_with(Duration::from_secs(5)))).await.unwrap();
+    let mut stream =
+        tokio_util::codec::LengthDelimitedCodec::builder().new_framed(raw(&fixture.path).await);
+    stream
+        .send(tokio_util::bytes::Bytes::from(request_with(Duration::from_secs(5))))
+        .await
+        .unwrap();
     assert!(timeout(Duration::from_secs(5), stream.next()).await.unwrap().unwrap().is_ok());
 }
 
@@ -143,7 +147,10 @@ async fn hostile_frames_cost_their_sender_the_connection_and_nobody_else() {
         ("a deadline of u64::MAX seconds", framed(&request_with(Duration::new(u64::MAX, 0)))),
         ("a deadline of three years", framed(&request_with(Duration::from_secs(3 * 365 * 86400)))),
         ("a frame announced as 4 GiB", u32::MAX.to_be_bytes().to_vec()),
-        ("a frame one byte over the limit", (AUTHD_ADMIN.max_frame as u32 + 1).to_be_bytes().to_vec()),
+        (
+            "a frame one byte over the limit",
+            (AUTHD_ADMIN.max_frame as u32 + 1).to_be_bytes().to_vec(),
+        ),
         ("an unknown verb", {
             let mut body = request_with(Duration::from_secs(1));
             *body.last_mut().unwrap() = 99;
@@ -183,7 +190,8 @@ async fn a_half_frame_and_a_storm_of_cancels_disturb_nobody() {
 #[tokio::test]
 async fn a_stranger_and_another_protocol_are_refused_by_name() {
     let fixture = serve().await;
-    let nobody = connect::<(), ()>(&fixture.path, &TrustedUids::new([4_000_000_000]), AUTHD_ADMIN).await;
+    let nobody =
+        connect::<(), ()>(&fixture.path, &TrustedUids::new([4_000_000_000]), AUTHD_ADMIN).await;
     assert!(nobody.err().unwrap().to_string().contains("not trusted"));
     let overflow = TrustedUids::new([65534]);
     assert!(!overflow.contains(65534));
@@ -197,7 +205,10 @@ async fn a_stranger_and_another_protocol_are_refused_by_name() {
         stream.write_all(&hello).await.unwrap();
         let _ = stream.read(&mut hello).await;
     });
-    let error = connect::<(), ()>(&fixture.path.with_extension("old"), &me(), AUTHD_ADMIN).await.err().unwrap();
+    let error = connect::<(), ()>(&fixture.path.with_extension("old"), &me(), AUTHD_ADMIN)
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("protocol 99"), "{error}");
 }
 

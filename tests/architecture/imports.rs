@@ -88,7 +88,7 @@ fn expand(text: &str) -> Vec<String> {
             ',' if depth == 1 => parts.push(String::new()),
             _ => {}
         }
-        let outer = (c == '{' && depth == 1) || (c == ',' && depth == 1);
+        let outer = depth == 1 && matches!(c, '{' | ',');
         if depth == 0 {
             break;
         }

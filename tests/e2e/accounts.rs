@@ -31,17 +31,20 @@ fn with_a_module_that_hangs_for_bob(etc: &Path) -> Result<()> {
 }
 
 fn stack() -> Result<Stack> {
-    Stack::builder().pam_service("sdrest-hang-for-bob").edit_etc(with_a_module_that_hangs_for_bob).start()
+    Stack::builder()
+        .pam_service("sdrest-hang-for-bob")
+        .edit_etc(with_a_module_that_hangs_for_bob)
+        .start()
 }
 
 fn nothing_of_a_login_is_left(stack: &Stack) -> Result<()> {
-    stack
-        .wait_until("the conversation is over", Duration::from_secs(5), || {
-            let left = stack.processes().into_iter().any(|process| {
-                process.is(Program::Conversation) || process.command.iter().any(|word| word.contains("sdrest-test/hang"))
-            });
-            (!left).then_some(())
-        })
+    stack.wait_until("the conversation is over", Duration::from_secs(5), || {
+        let left = stack.processes().into_iter().any(|process| {
+            process.is(Program::Conversation)
+                || process.command.iter().any(|word| word.contains("sdrest-test/hang"))
+        });
+        (!left).then_some(())
+    })
 }
 
 fn alice_still_signs_in(stack: &Stack) -> Result<()> {
@@ -71,9 +74,10 @@ fn each_account_state_ends_with_its_code() -> Result<()> {
         (MUST_CHANGE.name, MUST_CHANGE.password, 403, "CREDENTIAL_EXPIRED"),
         (BOB.name, "", 400, "MISSING_PASSWORD"),
     ] {
-        let answer = stack.wait_until("the throttle lets it through", Duration::from_secs(60), || {
-            stack.api().try_login(name, password).ok().filter(|answer| answer.status != 429)
-        })?;
+        let answer =
+            stack.wait_until("the throttle lets it through", Duration::from_secs(60), || {
+                stack.api().try_login(name, password).ok().filter(|answer| answer.status != 429)
+            })?;
         ensure!(
             (answer.status, answer.code().as_str()) == (status, code),
             "{name} with {password:?}: expected {status} {code}, got {} {}",
@@ -118,7 +122,8 @@ fn a_hanging_module_costs_one_login_and_leaves_nothing() -> Result<()> {
 #[test]
 fn a_missing_service_file_stops_the_start_and_is_named() -> Result<()> {
     let _alone = alone();
-    let error = Stack::builder().pam_service("no-such-service").start().expect_err("it must not start");
+    let error =
+        Stack::builder().pam_service("no-such-service").start().expect_err("it must not start");
     let text = format!("{error:#}");
     ensure!(text.contains("no-such-service"), "{text}");
     Ok(())

@@ -16,7 +16,8 @@ use std::{
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 
 fn copy(folder: &Path, name: &str) -> Result<()> {
-    let copied = Command::new("cp").arg("-r").arg(programs::demo_model()).arg(folder.join(name)).status()?;
+    let copied =
+        Command::new("cp").arg("-r").arg(programs::demo_model()).arg(folder.join(name)).status()?;
     ensure!(copied.success(), "the demo model could not be copied");
     Ok(())
 }
@@ -30,7 +31,17 @@ fn with_header(length: u64, header: &str) -> Vec<u8> {
 
 fn damage(folder: &Path) -> Result<()> {
     let file = |name: &str| folder.join(name).join(UNET);
-    for name in ["good", "missing", "truncated", "no-header", "endless-header", "overlapping", "pickle", "other-shape", "not-json"] {
+    for name in [
+        "good",
+        "missing",
+        "truncated",
+        "no-header",
+        "endless-header",
+        "overlapping",
+        "pickle",
+        "other-shape",
+        "not-json",
+    ] {
         copy(folder, name)?;
     }
     fs::remove_file(file("missing"))?;
@@ -44,7 +55,8 @@ fn damage(folder: &Path) -> Result<()> {
     fs::remove_file(file("pickle"))?;
     fs::write(folder.join("pickle/unet/diffusion_pytorch_model.bin"), b"\x80\x02cos\nsystem\n")?;
     let config = folder.join("other-shape/unet/config.json");
-    let text = fs::read_to_string(&config)?.replace("\"in_channels\": 4", "\"in_channels\": 4, \"sample_size\": 16");
+    let text = fs::read_to_string(&config)?
+        .replace("\"in_channels\": 4", "\"in_channels\": 4, \"sample_size\": 16");
     let mut parsed: serde_json::Value = serde_json::from_str(&text)?;
     parsed["block_out_channels"] = json!([32, 64, 96]);
     fs::write(&config, parsed.to_string())?;
@@ -81,16 +93,26 @@ fn each_is_refused_by_name_and_the_good_one_draws() -> Result<()> {
             let id = answer.json()?["job"]["id"].as_str().unwrap_or_default().to_owned();
             let job = api.wait(&id, Duration::from_secs(60))?;
             ensure!(job.state == "failed", "{model}: {}", job.body);
-            let field = |name: &str| job.body["error"][name].as_str().unwrap_or_default().to_owned();
+            let field =
+                |name: &str| job.body["error"][name].as_str().unwrap_or_default().to_owned();
             (field("code"), field("message"))
         } else {
-            (answer.code(), answer.json()?["error"]["message"].as_str().unwrap_or_default().to_owned())
+            (
+                answer.code(),
+                answer.json()?["error"]["message"].as_str().unwrap_or_default().to_owned(),
+            )
         };
-        ensure!(codes.contains(&code.as_str()), "{model}: expected {codes:?}, got {code}: {message}");
+        ensure!(
+            codes.contains(&code.as_str()),
+            "{model}: expected {codes:?}, got {code}: {message}"
+        );
         for word in words {
             ensure!(message.contains(word), "{model}: the message does not name {word}: {message}");
         }
-        ensure!(!message.contains(&*models.to_string_lossy()), "{model}: a host path is told: {message}");
+        ensure!(
+            !message.contains(&*models.to_string_lossy()),
+            "{model}: a host path is told: {message}"
+        );
     }
     let mut body = drawing(1, 2);
     body["model"] = json!("good");

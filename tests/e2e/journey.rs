@@ -27,18 +27,31 @@ fn from_login_to_logout() -> Result<()> {
     let stranger = stack.api();
     for path in ["/api/v1/jobs", "/api/v1/models", "/api/v1/auth/me", "/api/v1/queue/status"] {
         let answer = stranger.get(path)?;
-        ensure!((answer.status, answer.code().as_str()) == (401, "AUTH_REQUIRED"), "{path}: {}", answer.status);
+        ensure!(
+            (answer.status, answer.code().as_str()) == (401, "AUTH_REQUIRED"),
+            "{path}: {}",
+            answer.status
+        );
         let challenge = answer.header("www-authenticate").unwrap_or_default();
-        ensure!(challenge.contains("Bearer") && challenge.contains("stable-diffusion-rest"), "{path}: {challenge}");
+        ensure!(
+            challenge.contains("Bearer") && challenge.contains("stable-diffusion-rest"),
+            "{path}: {challenge}"
+        );
     }
     ensure!(stranger.get("/api/health")?.status == 200, "health is public");
 
     let login = stranger.try_login(ALICE.name, ALICE.password)?.expect(200)?;
-    ensure!(login["success"] == true && login["token_type"] == "Bearer" && login["token_kind"] == "jwt", "{login}");
+    ensure!(
+        login["success"] == true && login["token_type"] == "Bearer" && login["token_kind"] == "jwt",
+        "{login}"
+    );
     ensure!(login["user"]["username"] == "alice" && login["user"]["role"] == "user", "{login}");
     ensure!(login["expires_in"] == 3600, "{login}");
     let permissions = login["user"]["permissions"].to_string();
-    ensure!(permissions.contains("generate") && !permissions.contains("system_admin"), "{permissions}");
+    ensure!(
+        permissions.contains("generate") && !permissions.contains("system_admin"),
+        "{permissions}"
+    );
     let alice = stranger.with_token(login["token"].as_str().context("no token")?);
 
     let submitted = alice.post("/api/v1/txt2img", &drawing(1, 10))?;
@@ -51,17 +64,36 @@ fn from_login_to_logout() -> Result<()> {
     let png = alice.picture(&job, 0)?;
     let text = parameters(&png)?;
     ensure!(text.starts_with("a red circle on a white background"), "{text}");
-    for word in ["Steps: 10", "Sampler: Euler", "CFG scale: 4", "Seed: 1", "Size: 128x128", "Model: ", "Version: sdrest"] {
+    for word in [
+        "Steps: 10",
+        "Sampler: Euler",
+        "CFG scale: 4",
+        "Seed: 1",
+        "Size: 128x128",
+        "Model: ",
+        "Version: sdrest",
+    ] {
         ensure!(text.contains(word), "the text lacks {word:?}: {text}");
     }
     ensure!(!text.contains("alice") && !text.contains('/'), "the text tells too much: {text}");
 
-    let forged = stranger.with_token(&format!("{}x", alice.token().unwrap_or_default())).get("/api/v1/jobs")?;
-    ensure!((forged.status, forged.code().as_str()) == (401, "TOKEN_INVALID"), "a forged token: {}", forged.status);
+    let forged = stranger
+        .with_token(&format!("{}x", alice.token().unwrap_or_default()))
+        .get("/api/v1/jobs")?;
+    ensure!(
+        (forged.status, forged.code().as_str()) == (401, "TOKEN_INVALID"),
+        "a forged token: {}",
+        forged.status
+    );
 
     alice.post("/api/v1/auth/logout", &json!({}))?.expect(200)?;
     let after = alice.get("/api/v1/jobs")?;
-    ensure!((after.status, after.code().as_str()) == (401, "TOKEN_REVOKED"), "after logout: {} {}", after.status, after.code());
+    ensure!(
+        (after.status, after.code().as_str()) == (401, "TOKEN_REVOKED"),
+        "after logout: {} {}",
+        after.status,
+        after.code()
+    );
     stack.stop()?;
     Ok(())
 }
@@ -78,12 +110,24 @@ fn what_is_not_yours_is_not_there() -> Result<()> {
     let bob = stack.api().login(BOB.name, BOB.password)?;
     let job = alice.wait(&alice.submit(&drawing(1, 2))?, PATIENCE)?;
     let picture = job.body["images"][0]["url"].as_str().context("no url")?.to_owned();
-    for path in [format!("/api/v1/jobs/{}", job.id), format!("/api/v1/queue/job/{}", job.id), picture.clone(), format!("{picture}/metadata")] {
+    for path in [
+        format!("/api/v1/jobs/{}", job.id),
+        format!("/api/v1/queue/job/{}", job.id),
+        picture.clone(),
+        format!("{picture}/metadata"),
+    ] {
         let answer = bob.get(&path)?;
-        ensure!((answer.status, answer.code().as_str()) == (404, "NOT_FOUND"), "bob gets {path}: {}", answer.status);
+        ensure!(
+            (answer.status, answer.code().as_str()) == (404, "NOT_FOUND"),
+            "bob gets {path}: {}",
+            answer.status
+        );
         ensure!(alice.get(&path)?.status == 200, "alice does not get {path}");
     }
-    ensure!(bob.delete(&format!("/api/v1/jobs/{}", job.id))?.status == 404, "bob can delete alice's job");
+    ensure!(
+        bob.delete(&format!("/api/v1/jobs/{}", job.id))?.status == 404,
+        "bob can delete alice's job"
+    );
     ensure!(bob.get("/api/v1/jobs")?.expect(200)?["jobs"] == json!([]), "bob sees jobs");
     stack.stop()?;
     Ok(())
@@ -99,12 +143,18 @@ fn a_running_job_stops_within_a_step_and_a_queued_one_at_once() -> Result<()> {
     let running = api.submit(&long)?;
     stack.wait_until("the job runs", PATIENCE, || {
         let job = api.get(&format!("/api/v1/jobs/{running}")).ok()?.json().ok()?;
-        (job["job"]["state"] == "running" && job["job"]["progress"]["step"].as_u64() > Some(0)).then_some(())
+        (job["job"]["state"] == "running" && job["job"]["progress"]["step"].as_u64() > Some(0))
+            .then_some(())
     })?;
     let queued: Vec<String> = (0..12).map(|_| api.submit(&long)).collect::<Result<_>>()?;
     for id in queued.iter().rev().chain([&running]) {
         let answer = api.delete(&format!("/api/v1/jobs/{id}"))?;
-        ensure!(answer.status < 300, "cancelling {id}: {} {}", answer.status, String::from_utf8_lossy(&answer.bytes));
+        ensure!(
+            answer.status < 300,
+            "cancelling {id}: {} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.bytes)
+        );
     }
     for id in queued.iter().chain([&running]) {
         let job = api.wait(id, Duration::from_secs(30))?;
@@ -124,17 +174,27 @@ fn events_tell_progress_and_the_end_once() -> Result<()> {
     let id = api.submit(&drawing(3, 30))?;
     let path = format!("/api/v1/jobs/{id}/events");
     let stream = api.get(&path)?;
-    ensure!(stream.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")), "not a stream");
+    ensure!(
+        stream.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")),
+        "not a stream"
+    );
     ensure!(stream.header("x-accel-buffering") == Some("no"), "a proxy would hold it back");
     let text = String::from_utf8(stream.bytes)?;
     let events: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     ensure!(events.contains(&"progress"), "{text}");
     ensure!(events.iter().filter(|event| **event == "done").count() == 1, "{text}");
-    let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().context("no ids")?;
+    let last =
+        text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().context("no ids")?;
     let again = api.request("GET", &path, &[("Last-Event-ID", "0")], None)?;
-    ensure!(String::from_utf8(again.bytes)?.contains("event: done"), "a late reader misses the end");
+    ensure!(
+        String::from_utf8(again.bytes)?.contains("event: done"),
+        "a late reader misses the end"
+    );
     let nothing = api.request("GET", &path, &[("Last-Event-ID", last)], None)?;
-    ensure!(!String::from_utf8(nothing.bytes)?.contains("event: progress"), "what was read comes again");
+    ensure!(
+        !String::from_utf8(nothing.bytes)?.contains("event: progress"),
+        "what was read comes again"
+    );
     stack.stop()?;
     Ok(())
 }
@@ -145,11 +205,17 @@ fn a_conversation_asks_each_prompt_and_signs_in() -> Result<()> {
     let mut stack = Stack::builder().pam_service(service::ONE_TIME).start()?;
     let api = stack.api();
     let begun = api.post("/api/v1/auth/conversations", &json!({ "username": ALICE.name }))?;
-    ensure!(begun.status == 201 || begun.status == 200, "{} {}", begun.status, String::from_utf8_lossy(&begun.bytes));
+    ensure!(
+        begun.status == 201 || begun.status == 200,
+        "{} {}",
+        begun.status,
+        String::from_utf8_lossy(&begun.bytes)
+    );
     let mut step = begun.json()?;
     let id = step["id"].as_str().context("no id")?.to_owned();
     let secret = step["secret"].as_str().context("no secret")?.to_owned();
-    let headers = [("X-Sdrest-Conversation", secret.as_str()), ("Content-Type", "application/json")];
+    let headers =
+        [("X-Sdrest-Conversation", secret.as_str()), ("Content-Type", "application/json")];
     let mut asked = 0;
     while step["state"] != "succeeded" {
         ensure!(step["state"] != "failed", "{step}");
@@ -159,9 +225,19 @@ fn a_conversation_asks_each_prompt_and_signs_in() -> Result<()> {
             let answer = [ALICE.password, service::ONE_TIME_CODES[0]][asked.min(1)];
             asked += 1;
             let answers = json!({ "seq": step["seq"], "answers": [{ "pid": step["prompts"][0]["pid"], "value": answer }] });
-            api.request("POST", &format!("/api/v1/auth/conversations/{id}/answers"), &headers, Some(&serde_json::to_vec(&answers)?))?
+            api.request(
+                "POST",
+                &format!("/api/v1/auth/conversations/{id}/answers"),
+                &headers,
+                Some(&serde_json::to_vec(&answers)?),
+            )?
         } else {
-            api.request("GET", &format!("/api/v1/auth/conversations/{id}?after={}&wait=10", step["seq"]), &headers, None)?
+            api.request(
+                "GET",
+                &format!("/api/v1/auth/conversations/{id}?after={}&wait=10", step["seq"]),
+                &headers,
+                None,
+            )?
         };
         step = next.json()?;
         ensure!(next.status < 300, "{} {step}", next.status);
@@ -169,7 +245,12 @@ fn a_conversation_asks_each_prompt_and_signs_in() -> Result<()> {
     ensure!(asked == 2, "it asked {asked} times");
     let me = api.with_token(step["token"].as_str().context("no token")?).get("/api/v1/auth/me")?;
     ensure!(me.status == 200, "the token does not work");
-    let gone = api.request("GET", &format!("/api/v1/auth/conversations/{id}?after=0&wait=0"), &headers, None)?;
+    let gone = api.request(
+        "GET",
+        &format!("/api/v1/auth/conversations/{id}?after=0&wait=0"),
+        &headers,
+        None,
+    )?;
     ensure!(gone.status == 410, "the result can be had twice: {}", gone.status);
     // One password is not enough here, so the one-shot form becomes a conversation.
     let one_shot = api.try_login(ALICE.name, ALICE.password)?;
@@ -186,14 +267,20 @@ fn what_a_client_asks_first_is_there() -> Result<()> {
     let get = |path: &str| -> Result<Value> { api.get(path)?.expect(200) };
     ensure!(get("/api/v1/models")?["models"][0]["name"].is_string(), "no model");
     let samplers = get("/api/samplers")?["samplers"].to_string();
-    ensure!(samplers.contains("Euler a") && samplers.contains("EulerAncestralDiscreteScheduler"), "{samplers}");
+    ensure!(
+        samplers.contains("Euler a") && samplers.contains("EulerAncestralDiscreteScheduler"),
+        "{samplers}"
+    );
     ensure!(get("/api/v1/schedulers")?["schedulers"].to_string().contains("Karras"), "no Karras");
     ensure!(get("/api/v1/parameters")?.to_string().contains("cfg_scale"), "no cfg_scale");
     for path in ["/api/status", "/api/v1/version", "/api/v1/queue/status", "/api/v1/auth/methods"] {
         get(path)?;
     }
     let document = get("/api/v1/openapi.json")?;
-    ensure!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "not OpenAPI 3.1");
+    ensure!(
+        document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")),
+        "not OpenAPI 3.1"
+    );
     ensure!(document["paths"].as_object().map(serde_json::Map::len) > Some(20), "few routes");
     stack.stop()?;
     Ok(())

@@ -19,7 +19,8 @@ struct Moments(u64);
 impl Moments {
     fn next(&mut self) -> Duration {
         // Knuth's MMIX constants.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis((self.0 >> 33) % 1500)
     }
 }
@@ -50,7 +51,8 @@ fn picture(api: &Api, job: &Job) -> Result<Vec<u8>> {
 fn survives(victim: Program) -> Result<()> {
     let _alone = alone();
     let mut stack = Stack::builder().auth_pam().start()?;
-    let token = stack.api().login(ALICE.name, ALICE.password)?.token().unwrap_or_default().to_owned();
+    let token =
+        stack.api().login(ALICE.name, ALICE.password)?.token().unwrap_or_default().to_owned();
     let mut undisturbed = Vec::new();
     for seed in 0..JOBS {
         let api = stack.api().with_token(&token);
@@ -60,7 +62,8 @@ fn survives(victim: Program) -> Result<()> {
     let mut moments = Moments(victim.file().len() as u64);
     for round in 0..ROUNDS {
         let api = stack.api().with_token(&token);
-        let jobs = (0..JOBS).map(|seed| submitted(&api, round, seed)).collect::<Result<Vec<_>>>()?;
+        let jobs =
+            (0..JOBS).map(|seed| submitted(&api, round, seed)).collect::<Result<Vec<_>>>()?;
         sleep(moments.next());
         stack.kill(victim, Signal::SIGKILL)?;
         if victim == Program::Ctl {
@@ -70,10 +73,17 @@ fn survives(victim: Program) -> Result<()> {
         let api = stack.api().with_token(&token);
         for (id, expected) in jobs.iter().zip(&undisturbed) {
             let job = api.wait(id, PATIENCE)?;
-            ensure!(job.state == "done", "round {round}: job {id} ended {}: {}", job.state, job.body);
+            ensure!(
+                job.state == "done",
+                "round {round}: job {id} ended {}: {}",
+                job.state,
+                job.body
+            );
             ensure!(&picture(&api, &job)? == expected, "round {round}: job {id} has other bytes");
         }
-        stack.wait_until("the victim runs again", Duration::from_secs(60), || stack.process(victim))?;
+        stack.wait_until("the victim runs again", Duration::from_secs(60), || {
+            stack.process(victim)
+        })?;
     }
     let listed = stack.api().with_token(&token).get("/api/v1/jobs?limit=100")?.expect(200)?;
     let count = listed["jobs"].as_array().map(Vec::len).unwrap_or_default() as u64;

@@ -14,7 +14,10 @@ fn decode(png: &[u8]) -> Result<Picture> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info()?;
     let mut bytes = vec![0; reader.output_buffer_size().context("a picture too large")?];
     let info = reader.next_frame(&mut bytes)?;
-    ensure!(info.width == info.height && info.color_type == png::ColorType::Rgb, "not a square RGB picture");
+    ensure!(
+        info.width == info.height && info.color_type == png::ColorType::Rgb,
+        "not a square RGB picture"
+    );
     let pixels = bytes[..info.buffer_size()].chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect();
     Ok(Picture { side: info.width as usize, pixels })
 }
@@ -34,8 +37,19 @@ impl Share {
 
     fn is_at_least(&self, what: &str, bar: f64) -> Result<()> {
         let share = f64::from(self.hits) / f64::from(self.tries.max(1));
-        println!("{what}: {} of {} ({:.1} %, bar {:.0} %)", self.hits, self.tries, share * 100.0, bar * 100.0);
-        ensure!(self.tries > 0 && share >= bar, "{what}: {} of {} is under {bar}", self.hits, self.tries);
+        println!(
+            "{what}: {} of {} ({:.1} %, bar {:.0} %)",
+            self.hits,
+            self.tries,
+            share * 100.0,
+            bar * 100.0
+        );
+        ensure!(
+            self.tries > 0 && share >= bar,
+            "{what}: {} of {} is under {bar}",
+            self.hits,
+            self.tries
+        );
         Ok(())
     }
 }
@@ -56,7 +70,15 @@ fn halves(picture: &Picture, relation: &str) -> [Region; 2] {
 
 fn is_at(place: &str, (x, y): (f64, f64)) -> bool {
     let low = |word| place.split(' ').any(|part| part == word);
-    let axis = |first, last| if low(first) { 0.27 } else if low(last) { 0.73 } else { 0.5 };
+    let axis = |first, last| {
+        if low(first) {
+            0.27
+        } else if low(last) {
+            0.73
+        } else {
+            0.5
+        }
+    };
     (x - axis("left", "right")).abs() < 0.12 && (y - axis("top", "bottom")).abs() < 0.12
 }
 
@@ -91,7 +113,8 @@ impl Tally {
             }
         } else if let [first, second] = items {
             let [a, b] = halves(picture, scene["relation"].as_str().unwrap_or_default());
-            let right = is(first, &picture.examine(a)) == (true, true) && is(second, &picture.examine(b)) == (true, true);
+            let right = is(first, &picture.examine(a)) == (true, true)
+                && is(second, &picture.examine(b)) == (true, true);
             self.pair.count(background && right);
         }
     }

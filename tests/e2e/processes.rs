@@ -14,8 +14,12 @@ use std::{fs, path::PathBuf};
 /// Everything in a JSON value, for looking whatever its shape.
 fn flat(value: &Value, path: String, into: &mut Vec<(String, String)>) {
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| flat(value, format!("{path}/{key}"), into)),
-        Value::Array(items) => items.iter().enumerate().for_each(|(n, value)| flat(value, format!("{path}/{n}"), into)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| flat(value, format!("{path}/{key}"), into))
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, value)| flat(value, format!("{path}/{n}"), into))
+        }
         other => into.push((path, other.to_string())),
     }
 }
@@ -28,15 +32,27 @@ fn each_program_runs_as_its_own_user() -> Result<()> {
     }
     let _alone = alone();
     let mut stack = Stack::builder().pam_service(service::ONE_TIME).start()?;
-    let uid = |program| stack.process(program).map(|process| process.uid).context("it does not run");
-    let uids = [uid(Program::Ctl)?, uid(Program::Api)?, uid(Program::Authd)?, uid(Program::Worker)?];
+    let uid =
+        |program| stack.process(program).map(|process| process.uid).context("it does not run");
+    let uids =
+        [uid(Program::Ctl)?, uid(Program::Api)?, uid(Program::Authd)?, uid(Program::Worker)?];
     ensure!(uids == [0, 60701, 60702, 60703], "{uids:?}");
-    ensure!(stack.process(Program::Conversation).is_none(), "a conversation runs though nobody signs in");
-    let begun = stack.api().post("/api/v1/auth/conversations", &json!({ "username": ALICE.name }))?.json()?;
-    ensure!(stack.process(Program::Conversation).is_some(), "no conversation runs while somebody signs in");
+    ensure!(
+        stack.process(Program::Conversation).is_none(),
+        "a conversation runs though nobody signs in"
+    );
+    let begun = stack
+        .api()
+        .post("/api/v1/auth/conversations", &json!({ "username": ALICE.name }))?
+        .json()?;
+    ensure!(
+        stack.process(Program::Conversation).is_some(),
+        "no conversation runs while somebody signs in"
+    );
     let secret = begun["secret"].as_str().context("no secret")?.to_owned();
     let path = format!("/api/v1/auth/conversations/{}", begun["id"].as_str().context("no id")?);
-    let cancelled = stack.api().request("DELETE", &path, &[("X-Sdrest-Conversation", &secret)], None)?;
+    let cancelled =
+        stack.api().request("DELETE", &path, &[("X-Sdrest-Conversation", &secret)], None)?;
     ensure!(cancelled.status < 300, "{}", cancelled.status);
     stack.wait_until("the conversation ends", std::time::Duration::from_secs(2), || {
         stack.process(Program::Conversation).is_none().then_some(())
@@ -64,7 +80,9 @@ fn the_daemons_have_no_capabilities_no_network_and_filters() -> Result<()> {
         ensure!(kernel(pid, "Seccomp")? == "2", "{program:?} has no system call filter");
     }
     if is_root() {
-        let network = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_else(|_| PathBuf::new());
+        let network = |pid: i32| {
+            fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_else(|_| PathBuf::new())
+        };
         let worker = stack.process(Program::Worker).context("no worker")?.pid;
         ensure!(network(worker) != network(1), "the worker is in the host's network");
     }
@@ -77,12 +95,20 @@ fn the_daemons_have_no_capabilities_no_network_and_filters() -> Result<()> {
         ensure!(words.contains(name), "status does not name {name}: {words}");
     }
     // sdrestctl, which listens for conversations, has no sandbox of its own to report.
-    let denied: Vec<_> =
-        all.iter().filter(|(path, value)| path.ends_with("network_denied") && value != "null").collect();
+    let denied: Vec<_> = all
+        .iter()
+        .filter(|(path, value)| path.ends_with("network_denied") && value != "null")
+        .collect();
     ensure!(denied.len() >= 3 && denied.iter().all(|(_, value)| value == "true"), "{denied:?}");
-    let capability = |end: &str| all.iter().find(|(path, _)| path.ends_with(end)).map(|(_, value)| value.clone());
-    let inside = capability("cpu_capability_inside").context("status does not tell the CPU capability inside")?;
-    ensure!(Some(&inside) == capability("/cpu_capability").as_ref(), "the sandbox changes the CPU capability: {inside}");
+    let capability = |end: &str| {
+        all.iter().find(|(path, _)| path.ends_with(end)).map(|(_, value)| value.clone())
+    };
+    let inside = capability("cpu_capability_inside")
+        .context("status does not tell the CPU capability inside")?;
+    ensure!(
+        Some(&inside) == capability("/cpu_capability").as_ref(),
+        "the sandbox changes the CPU capability: {inside}"
+    );
     stack.stop()?;
     Ok(())
 }

@@ -16,7 +16,8 @@ const PALETTE: [(&str, [f64; 3]); 12] = [
     ("teal", [60.0, 205.0, 215.0]),
 ];
 
-pub(crate) const SHAPES: [&str; 8] = ["circle", "square", "triangle", "star", "heart", "diamond", "cross", "ring"];
+pub(crate) const SHAPES: [&str; 8] =
+    ["circle", "square", "triangle", "star", "heart", "diamond", "cross", "ring"];
 
 type Point = (f64, f64);
 
@@ -60,8 +61,18 @@ fn outline(shape: &str) -> Outline {
         "cross" => {
             let a = 0.32;
             polygon(&[
-                (-a, -1.0), (a, -1.0), (a, -a), (1.0, -a), (1.0, a), (a, a),
-                (a, 1.0), (-a, 1.0), (-a, a), (-1.0, a), (-1.0, -a), (-a, -a),
+                (-a, -1.0),
+                (a, -1.0),
+                (a, -a),
+                (1.0, -a),
+                (1.0, a),
+                (a, a),
+                (a, 1.0),
+                (-a, 1.0),
+                (-a, a),
+                (-1.0, a),
+                (-1.0, -a),
+                (-a, -a),
             ])
         }
         "star" => Outline::Polygon(
@@ -77,7 +88,10 @@ fn outline(shape: &str) -> Outline {
             (0..48)
                 .map(|k| {
                     let t = f64::from(k) * std::f64::consts::TAU / 48.0;
-                    let y = 13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
+                    let y = 13.0 * t.cos()
+                        - 5.0 * (2.0 * t).cos()
+                        - 2.0 * (3.0 * t).cos()
+                        - (4.0 * t).cos();
                     (t.sin().powi(3), -y / 16.5 - 0.08)
                 })
                 .collect(),
@@ -95,7 +109,8 @@ impl Outline {
             Self::Polygon(points) => {
                 let edges = points.iter().zip(points.iter().cycle().skip(1));
                 edges.fold(false, |inside, ((u0, v0), (u1, v1))| {
-                    let crosses = (*v0 > v) != (*v1 > v) && u < u0 + (v - v0) * (u1 - u0) / (v1 - v0);
+                    let crosses =
+                        (*v0 > v) != (*v1 > v) && u < u0 + (v - v0) * (u1 - u0) / (v1 - v0);
                     inside != crosses
                 })
             }
@@ -106,9 +121,11 @@ impl Outline {
     fn extent(&self) -> [f64; 4] {
         match self {
             Self::Disc { .. } => [-0.97, -0.97, 0.97, 0.97],
-            Self::Polygon(points) => points.iter().fold([f64::MAX, f64::MAX, f64::MIN, f64::MIN], |e, (u, v)| {
-                [e[0].min(*u), e[1].min(*v), e[2].max(*u), e[3].max(*v)]
-            }),
+            Self::Polygon(points) => {
+                points.iter().fold([f64::MAX, f64::MAX, f64::MIN, f64::MIN], |e, (u, v)| {
+                    [e[0].min(*u), e[1].min(*v), e[2].max(*u), e[3].max(*v)]
+                })
+            }
         }
     }
 }
@@ -118,7 +135,8 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
 }
 
 fn name(colour: [f64; 3]) -> &'static str {
-    let nearest = PALETTE.iter().min_by(|a, b| distance(a.1, colour).total_cmp(&distance(b.1, colour)));
+    let nearest =
+        PALETTE.iter().min_by(|a, b| distance(a.1, colour).total_cmp(&distance(b.1, colour)));
     nearest.map_or("", |(name, _)| name)
 }
 
@@ -127,7 +145,11 @@ fn median(colours: &[[u8; 3]]) -> [f64; 3] {
         let mut values: Vec<u8> = colours.iter().map(|colour| colour[channel]).collect();
         values.sort_unstable();
         let middle = values.len() / 2;
-        if values.len() % 2 == 1 { f64::from(values[middle]) } else { (f64::from(values[middle - 1]) + f64::from(values[middle])) / 2.0 }
+        if values.len() % 2 == 1 {
+            f64::from(values[middle])
+        } else {
+            (f64::from(values[middle - 1]) + f64::from(values[middle])) / 2.0
+        }
     })
 }
 
@@ -143,8 +165,12 @@ impl Picture {
     /// Step 1.
     fn ground(&self) -> [f64; 3] {
         let (side, b) = (self.side, 2.max(self.side / 32));
-        let rows = (0..b).chain(side - b..side).flat_map(|row| (0..side).map(move |column| row * side + column));
-        let columns = (0..b).chain(side - b..side).flat_map(|column| (0..side).map(move |row| row * side + column));
+        let rows = (0..b)
+            .chain(side - b..side)
+            .flat_map(|row| (0..side).map(move |column| row * side + column));
+        let columns = (0..b)
+            .chain(side - b..side)
+            .flat_map(|column| (0..side).map(move |row| row * side + column));
         let border: Vec<[u8; 3]> = rows.chain(columns).map(|index| self.pixels[index]).collect();
         median(&border)
     }
@@ -155,7 +181,9 @@ impl Picture {
         let mut open: Vec<bool> = (0..side * side)
             .map(|i| {
                 let (row, column) = (i / side, i % side);
-                (region.left..region.right).contains(&column) && (region.top..region.bottom).contains(&row) && fits(self.colour(i))
+                (region.left..region.right).contains(&column)
+                    && (region.top..region.bottom).contains(&row)
+                    && fits(self.colour(i))
             })
             .collect();
         let mut best = Vec::new();
@@ -187,7 +215,11 @@ impl Picture {
         let inner: Vec<usize> = piece
             .iter()
             .copied()
-            .filter(|&at| neighbours(at, self.side).into_iter().all(|next| next.is_some_and(|next| member[next])))
+            .filter(|&at| {
+                neighbours(at, self.side)
+                    .into_iter()
+                    .all(|next| next.is_some_and(|next| member[next]))
+            })
             .collect();
         if inner.len() > 20 { inner } else { piece }
     }
@@ -206,8 +238,13 @@ impl Picture {
         let piece = self.largest(region, |colour| distance(colour, ink) < distance(colour, ground));
         let columns = piece.iter().map(|at| at % self.side);
         let rows = piece.iter().map(|at| at / self.side);
-        let (Some(left), Some(right)) = (columns.clone().min(), columns.max().map(|c| c + 1)) else { return finding };
-        let (Some(top), Some(bottom)) = (rows.clone().min(), rows.max().map(|r| r + 1)) else { return finding };
+        let (Some(left), Some(right)) = (columns.clone().min(), columns.max().map(|c| c + 1))
+        else {
+            return finding;
+        };
+        let (Some(top), Some(bottom)) = (rows.clone().min(), rows.max().map(|r| r + 1)) else {
+            return finding;
+        };
         let [left, right, top, bottom] = [left, right, top, bottom].map(|edge| edge as f64);
         let side = self.side as f64;
         finding.centre = ((left + right) / 2.0 / side, (top + bottom) / 2.0 / side);
@@ -238,7 +275,8 @@ impl Picture {
                     both += u32::from(in_piece && drawn);
                     either += u32::from(in_piece || drawn);
                 }
-                let likeness = f64::from(both) / f64::from(either.max(1)) * (1.0 - 0.5 * stretch.min(1.0));
+                let likeness =
+                    f64::from(both) / f64::from(either.max(1)) * (1.0 - 0.5 * stretch.min(1.0));
                 if likeness > best.1 {
                     best = (shape, likeness);
                 }
@@ -273,7 +311,8 @@ fn drawn(side: usize, shape: &str, radius: f64, ink: [f64; 3], ground: [f64; 3])
                 .filter(|sample| {
                     let x = (at % side) as f64 + (f64::from(sample % 4) + 0.5) / 4.0;
                     let y = (at / side) as f64 + (f64::from(sample / 4) + 0.5) / 4.0;
-                    outline.inside((x / side as f64 - 0.5) / radius, (y / side as f64 - 0.5) / radius)
+                    outline
+                        .inside((x / side as f64 - 0.5) / radius, (y / side as f64 - 0.5) / radius)
                 })
                 .count() as f64
                 / 16.0;

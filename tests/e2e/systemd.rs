@@ -49,21 +49,40 @@ impl Machine {
     fn run(&self, words: &[&str]) -> Result<String> {
         let output = self.try_run(words)?;
         let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{words:?}: {error}{}", String::from_utf8_lossy(&output.stdout));
+        ensure!(
+            output.status.success(),
+            "{words:?}: {error}{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A request through the socket that only the proxy's group can open.
     fn http(&self, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<Value> {
         let url = format!("http://localhost/api/v1{path}");
-        let mut words = vec!["curl", "-sS", "--max-time", "90", "--unix-socket", "/run/sdrest-http/http.sock", &url];
+        let mut words = vec![
+            "curl",
+            "-sS",
+            "--max-time",
+            "90",
+            "--unix-socket",
+            "/run/sdrest-http/http.sock",
+            &url,
+        ];
         let bearer = format!("Authorization: Bearer {}", token.unwrap_or_default());
         if token.is_some() {
             words.extend(["-H", &bearer]);
         }
         let text = body.map(Value::to_string).unwrap_or_default();
         if body.is_some() {
-            words.extend(["-H", "Content-Type: application/json", "-H", "Prefer: wait=60", "-d", &text]);
+            words.extend([
+                "-H",
+                "Content-Type: application/json",
+                "-H",
+                "Prefer: wait=60",
+                "-d",
+                &text,
+            ]);
         }
         let answer = self.run(&words)?;
         serde_json::from_str(&answer).with_context(|| format!("{path} answered {answer}"))
@@ -74,7 +93,12 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let journal = self.try_run(&["journalctl", "--no-pager", "-n", "80"]);
-            eprintln!("{}", journal.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default());
+            eprintln!(
+                "{}",
+                journal
+                    .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+                    .unwrap_or_default()
+            );
         }
         let _ = self.command("stop").status();
     }
@@ -82,9 +106,17 @@ impl Drop for Machine {
 
 fn journey(machine: &Machine) -> Result<()> {
     machine.run(&["/opt/sdrest/src/tests/harness/boot/install.sh"])?;
-    let wrong = machine.http("/auth/login", None, Some(&json!({ "username": "alice", "password": "queen" })))?;
+    let wrong = machine.http(
+        "/auth/login",
+        None,
+        Some(&json!({ "username": "alice", "password": "queen" })),
+    )?;
     ensure!(wrong["error"]["code"] == "AUTHENTICATION_FAILED", "{wrong}");
-    let login = machine.http("/auth/login", None, Some(&json!({ "username": "bob", "password": "builder" })))?;
+    let login = machine.http(
+        "/auth/login",
+        None,
+        Some(&json!({ "username": "bob", "password": "builder" })),
+    )?;
     let token = login["token"].as_str().with_context(|| login.to_string())?;
     let job = machine.http("/txt2img", Some(token), Some(&drawing(1, 8)))?;
     ensure!(job["job"]["state"] == "done", "{job}");
@@ -92,19 +124,43 @@ fn journey(machine: &Machine) -> Result<()> {
     let url = format!("http://localhost{url}");
     let bearer = format!("Authorization: Bearer {token}");
     let socket = "/run/sdrest-http/http.sock";
-    machine.run(&["curl", "-fsS", "--unix-socket", socket, "-H", &bearer, "-o", "/tmp/picture.png", &url])?;
+    machine.run(&[
+        "curl",
+        "-fsS",
+        "--unix-socket",
+        socket,
+        "-H",
+        &bearer,
+        "-o",
+        "/tmp/picture.png",
+        &url,
+    ])?;
     ensure!(machine.run(&["head", "-c", "4", "/tmp/picture.png"])?.contains("PNG"), "not a PNG");
-    for (unit, user) in [("sdrest-api", "sdrest-api"), ("sdrest-authd", "sdrest-authd"), ("sdrest-worker@0", "sdrest-worker")] {
+    for (unit, user) in [
+        ("sdrest-api", "sdrest-api"),
+        ("sdrest-authd", "sdrest-authd"),
+        ("sdrest-worker@0", "sdrest-worker"),
+    ] {
         let pid = machine.run(&["systemctl", "show", "-P", "MainPID", unit])?;
         let owner = machine.run(&["ps", "-o", "user:32=", "-p", pid.trim()])?;
         ensure!(owner.trim() == user, "{unit} runs as {owner}");
     }
     // A stranger on the same machine reaches no socket.
-    for socket in ["/run/sdrest-http/http.sock", "/run/sdrest/authd.sock", "/run/sdrest/conversation.sock"] {
-        let tried = machine.try_run(&["setpriv", "--reuid=alice", "--clear-groups", "test", "-w", socket])?;
+    for socket in
+        ["/run/sdrest-http/http.sock", "/run/sdrest/authd.sock", "/run/sdrest/conversation.sock"]
+    {
+        let tried = machine.try_run(&[
+            "setpriv",
+            "--reuid=alice",
+            "--clear-groups",
+            "test",
+            "-w",
+            socket,
+        ])?;
         ensure!(!tried.status.success(), "alice can write to {socket}");
     }
-    let left = machine.run(&["systemctl", "list-units", "--no-legend", "--state=failed", "sdrest*"])?;
+    let left =
+        machine.run(&["systemctl", "list-units", "--no-legend", "--state=failed", "sdrest*"])?;
     ensure!(left.trim().is_empty(), "failed units: {left}");
     Ok(())
 }

@@ -22,7 +22,7 @@ use std::{
 
 /// Restarts that cost no pause, and the pauses after them.
 const FREE_RESTARTS: u32 = 3;
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A daemon that lived this long has earned its free restarts again.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// From SIGTERM to SIGKILL.

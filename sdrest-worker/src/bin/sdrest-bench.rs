@@ -60,7 +60,11 @@ fn main() -> anyhow::Result<()> {
                 let count: u32 = words.next().unwrap_or("1").parse()?;
                 timed(|| {
                     for _ in 0..count {
-                        let _ = model.unet.forward(&inputs.latents, &inputs.timestep, &inputs.context)?;
+                        let _ = model.unet.forward(
+                            &inputs.latents,
+                            &inputs.timestep,
+                            &inputs.context,
+                        )?;
                     }
                     Ok(())
                 })?;
@@ -121,13 +125,17 @@ fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
 
 fn cpu_seconds() -> anyhow::Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 fn peak_mb() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .context("no VmHWM in /proc/self/status")?;
     let kilobytes: f64 = line.split_whitespace().nth(1).context("VmHWM has no figure")?.parse()?;
     Ok(kilobytes / 1024.0)
 }
