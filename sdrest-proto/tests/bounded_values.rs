@@ -1,4 +1,5 @@
 //! Wire types check themselves while they are decoded, and say what was wrong in words.
+#![allow(clippy::unwrap_used, reason = "a test may end at any failure")]
 
 use bincode::Options;
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! What a hostile peer can do to a tarpc server behind `transport`: nothing but lose its own connection.
 //! Each case sends one bad thing to a real server, then an honest client asks for health on a connection of
 //! its own and on one that was open all the while.
+#![allow(clippy::unwrap_used, reason = "a test may end at any failure")]
 
 use bincode::Options;
 use futures::{SinkExt, StreamExt};
