@@ -15,6 +15,7 @@ CARGO ?= cargo
 LIBTORCH_DIR ?=
 export CARGO_TERM_COLOR ?= auto
 
+.NOTPARALLEL:
 .PHONY: demo test test-full bench build libtorch lint setup-demo setup-test help
 help:
 	@sed -n 's/^#   //p' Makefile

@@ -4,7 +4,8 @@
 set -euo pipefail
 
 case "${1:-}" in
-demo) packages=(gcc g++ make pkg-config libpam0g-dev python3 python3-venv util-linux mount openssl) ;;
+demo) packages=(gcc g++ make pkg-config libpam0g-dev python3 python3-venv util-linux mount openssl procps
+    ca-certificates) ;;
 test) packages=(gcc g++ make pkg-config libpam0g-dev python3 python3-venv util-linux mount openssl
     libpam-modules libpam-oath libpam-wrapper debootstrap systemd systemd-container iproute2 procps ca-certificates) ;;
 *) echo "usage: setup.sh demo|test" >&2; exit 2 ;;
@@ -39,4 +40,4 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "setup: installing ${missing[*]}"
 "${sudo[@]}" apt-get -qq update
-DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null

@@ -104,14 +104,17 @@ impl Throttle {
             return Ok(());
         }
         let now = (self.clock)();
-        let counts = self.lock();
-        let left = |key: String, growth: Growth| {
-            let Some(count) = counts.by_key.get(&key) else { return 0 };
-            // A clock that was set back must not make a delay longer than it is.
-            (count.last + growth.delay(count.failures)).saturating_sub(now).min(growth.longest)
+        let mut counts = self.lock();
+        let keys = (counts.key(user, source), counts.key("", source));
+        let mut left = |key: &str, growth: Growth| {
+            let Some(count) = counts.by_key.get_mut(key) else { return 0 };
+            // After a clock was set back the delay runs from now on, once; else it would last until the clock is
+            // where it was.
+            count.last = count.last.min(now);
+            (count.last + growth.delay(count.failures)).saturating_sub(now)
         };
-        let own = left(counts.key(user, source), self.policy.user_and_source);
-        let wait = own.max(left(counts.key("", source), self.policy.source));
+        let own = left(&keys.0, self.policy.user_and_source);
+        let wait = own.max(left(&keys.1, self.policy.source));
         drop(counts);
         if wait == 0 {
             return Ok(());
@@ -156,7 +159,10 @@ impl Throttle {
             let counts = self.lock();
             Counts { salt: counts.salt.clone(), by_key: counts.by_key.clone() }
         };
-        dir.write_json(FILE, &counts)
+        dir.write_json(FILE, &counts).inspect_err(|_| {
+            // Tried again the next time.
+            self.dirty.store(true, Ordering::Release);
+        })
     }
 }
 
@@ -240,5 +246,30 @@ mod tests {
         }
         assert!(throttle.check("fresh", &source("2001:db8::2")).is_err());
         assert!(throttle.check("fresh", &source("2001:db8:0:1::2")).is_ok());
+    }
+
+    #[test]
+    fn a_clock_set_back_delays_once_and_a_failed_save_is_tried_again() {
+        static BACK: AtomicU64 = AtomicU64::new(2_000_000);
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let clock = || BACK.load(Ordering::Relaxed);
+        let throttle = Throttle::with_clock(&dir, Policy::default(), clock).unwrap();
+        let here = source("192.0.2.1");
+        for _ in 0..4 {
+            throttle.failed("alice", &here);
+        }
+        BACK.store(1_000_000, Ordering::Relaxed);
+        assert_eq!(throttle.check("alice", &here).unwrap_err().retry_after, Some(2));
+        BACK.fetch_add(2, Ordering::Relaxed);
+        throttle.check("alice", &here).unwrap();
+
+        let lost = folder.path().join("lost");
+        std::fs::create_dir(&lost).unwrap();
+        let nowhere = StateDir::open(&lost).unwrap();
+        std::fs::remove_dir_all(&lost).unwrap();
+        throttle.save(&nowhere).unwrap_err();
+        throttle.save(&dir).unwrap();
+        assert!(dir.read(FILE).unwrap().is_some(), "what could not be saved was saved later");
     }
 }

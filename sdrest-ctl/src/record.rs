@@ -2,11 +2,12 @@
 //! never an authority: `status` asks the sockets.
 
 use anyhow::{Context, Result};
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -34,7 +35,15 @@ pub(crate) fn path(run_dir: &Path) -> PathBuf {
 
 /// What the server of this run folder says of itself; nothing where there is none.
 pub(crate) fn read(run_dir: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path(run_dir)).ok()?).ok()
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path(run_dir)).ok()?;
+    let found = file.metadata().ok()?;
+    // `generate` sends a password to the address in it, so nobody else may have written it.
+    let trusted = [0, nix::unistd::geteuid().as_raw()].contains(&found.uid());
+    if !trusted || !found.is_file() {
+        return None;
+    }
+    serde_json::from_reader(file).ok()
 }
 
 /// Replaces the record in one step, so that no reader sees half of it.

@@ -117,8 +117,9 @@ def wheel_urls(cache):
     """Asks pip where its index keeps the wheels; a private environment, so that no host package is touched."""
     venv = os.path.join(cache, "pip")
     python = os.path.join(venv, "bin", "python")
-    if not os.path.exists(python):
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    # One that was broken off has a Python and no pip.
+    if not os.path.exists(python) or subprocess.run([python, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     wanted = [f"{name}=={version}" for name, (version, _) in WHEELS.items()]
     command = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet",
                "--target", os.path.join(cache, "none"), "--python-version", "3.11", "--implementation", "cp",

@@ -101,7 +101,7 @@ fn open_models(folders: &[PathBuf], settings: &Settings) -> anyhow::Result<Vec<R
         return Ok(Vec::new());
     }
     let open =
-        |folder: &PathBuf| Registry::open(folder).with_context(|| folder.display().to_string());
+        |folder: &PathBuf| Registry::hold(folder).with_context(|| folder.display().to_string());
     folders.iter().map(open).collect()
 }
 

@@ -50,6 +50,7 @@ pub(super) struct Driver {
     around: Arc<Surroundings>,
     answers: mpsc::Receiver<Answered>,
     password: Option<Answer>,
+    /// A person's last answer; until there is one, the begin. A one-shot password was there at the begin.
     last_answer: Instant,
     asked: bool,
     answered: bool,
@@ -59,10 +60,10 @@ pub(super) struct Driver {
     frames_left: u32,
 }
 
-/// How talking ended: with an ending, or because no slot came free.
+/// How talking ended: with an ending, or refused because no slot came free or the throttle says so.
 enum Talked {
     Ended(Ending),
-    Busy,
+    Refused(Fault),
 }
 
 /// The way to the program, and what it holds while its modules work.
@@ -111,7 +112,9 @@ impl Driver {
     }
 
     async fn talk(&mut self, start: Start) -> Talked {
-        let Some(permit) = self.around.slots.start().await else { return Talked::Busy };
+        let Some(permit) = self.around.slots.start().await else {
+            return Talked::Refused(busy());
+        };
         let Link { reader, writer } = match self.around.socket.start(start).await {
             Ok(link) => link,
             Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
@@ -133,8 +136,11 @@ impl Driver {
                     Some(Talked::Ended(Ending::NotStarted(cause)))
                 }
                 Event::Frame(Err(error)) => Some(crashed(error)),
-                Event::Answered(answered) => self.pass_on(answered, &mut work).await,
-                Event::Deadline => Some(Talked::Ended(Ending::Denied(Denial::Timeout, 0))),
+                Event::Answered(answered) => {
+                    self.last_answer = Instant::now();
+                    self.pass_on(answered, &mut work).await
+                }
+                Event::Deadline => Some(timed_out()),
             };
             if let Some(talked) = talked {
                 return talked;
@@ -160,10 +166,17 @@ impl Driver {
                 match self.on_prompts(prompts).await {
                     Asked::Person => None,
                     Asked::OneShot(answered) => self.pass_on(answered, work).await,
-                    Asked::Busy => Some(Talked::Busy),
+                    Asked::Refused(fault) => Some(Talked::Refused(fault)),
                 }
             }
-            FromConversation::Verdict(verdict) => Some(Talked::Ended(verdict.into())),
+            FromConversation::Verdict(verdict) => {
+                let ending = Ending::from(verdict);
+                // Counted while the slot is held: who waits for it is to meet the count.
+                if ending.is_a_wrong_answer() && !self.refused_unasked(&ending) {
+                    self.around.throttle.failed(&self.entry.username, &self.entry.source);
+                }
+                Some(Talked::Ended(ending))
+            }
             FromConversation::Probed { .. } => Some(crashed("a probe's answer in a login")),
         }
     }
@@ -171,12 +184,16 @@ impl Driver {
     /// Hands answers to the module; the slot is its right to work on them.
     async fn pass_on(&mut self, answered: Answered, work: &mut Work) -> Option<Talked> {
         work.slot = Some(answered.slot);
-        self.last_answer = Instant::now();
         self.answered = true;
-        self.step_ends = self.last_answer + self.around.pacing.step;
+        self.step_ends = Instant::now() + self.around.pacing.step;
         self.entry.work(self.step_ends);
         let frame = ToConversation::Answers(answered.answers);
-        frames::write(&mut work.writer, &frame).await.err().map(crashed)
+        let deadline = self.step_ends.min(self.entry.ends);
+        // A module that reads nothing must not keep the login and its slot for ever.
+        match timeout_at(deadline.into(), frames::write(&mut work.writer, &frame)).await {
+            Ok(written) => written.err().map(crashed),
+            Err(_) => Some(timed_out()),
+        }
     }
 
     /// The next thing that happens; held text is let go when its time has come.
@@ -214,9 +231,14 @@ impl Driver {
             && first
             && self.around.pacing.asks_for_the_password(&prompts)
         {
-            return match self.around.slots.answer(&self.entry.username).await {
-                Some(slot) => Asked::OneShot(Answered { answers: vec![password], slot }),
-                None => Asked::Busy,
+            let (user, source) = (&self.entry.username, &self.entry.source);
+            let Some(slot) = self.around.slots.answer(user).await else {
+                return Asked::Refused(busy());
+            };
+            // Others may have failed while the slot was awaited.
+            return match self.around.throttle.check(user, source) {
+                Ok(()) => Asked::OneShot(Answered { answers: vec![password], slot }),
+                Err(fault) => Asked::Refused(fault),
             };
         }
         self.step_ends = Instant::now() + self.around.pacing.step;
@@ -226,15 +248,13 @@ impl Driver {
         Asked::Person
     }
 
-    /// Counts and records the end, and waits until it may be told.
+    /// Records the end, and waits until it may be told.
     async fn finish(&mut self, talked: Talked) -> Finished {
-        let Talked::Ended(ending) = talked else {
-            return Err(busy());
+        let mut ending = match talked {
+            Talked::Ended(ending) => ending,
+            Talked::Refused(fault) => return Err(fault),
         };
         let entry = Arc::clone(&self.entry);
-        if ending.is_a_wrong_answer() {
-            self.around.throttle.failed(&entry.username, &entry.source);
-        }
         if let Ending::Crashed(cause) | Ending::NotStarted(cause) = &ending {
             tracing::warn!(request_id = %entry.request, "conversation: {cause}");
         }
@@ -255,29 +275,44 @@ impl Driver {
         if self.around.pacing.expose_pam_errors {
             self.release();
         }
-        if ending.is_a_wrong_answer() && !self.asked && !entry.one_shot {
-            self.pretend_to_ask().await;
+        if self.refused_unasked(&ending) && !self.pretend_to_ask().await {
+            ending = Ending::Denied(Denial::Timeout, 0);
         }
         let told = self.around.pacing.tell_failure_at(self.last_answer, Instant::now());
         sleep_until(told.into()).await;
         ending.into_result()
     }
 
-    /// A stack that refuses without a question would tell that the account is locked or unknown.
-    async fn pretend_to_ask(&mut self) {
+    /// Whether a person was refused before anything was asked.
+    fn refused_unasked(&self, ending: &Ending) -> bool {
+        ending.is_a_wrong_answer() && !self.asked && !self.entry.one_shot
+    }
+
+    /// A stack that refuses without a question would tell that the account is locked or unknown; so one is made up,
+    /// and its answer counts as a wrong one. Whether an answer came; without one a real prompt would time out.
+    async fn pretend_to_ask(&mut self) -> bool {
         self.step_ends = Instant::now() + self.around.pacing.step;
         let prompt = LoginPrompt { echo: Echo::Off, text: "Password: ".to_owned() };
         self.entry.ask(vec![prompt], self.step_ends);
         let deadline = self.step_ends.min(self.entry.ends);
-        if timeout_at(deadline.into(), self.answers.recv()).await.is_ok() {
-            self.last_answer = Instant::now();
-            self.entry.work(self.step_ends);
-        }
+        let Ok(Some(answered)) = timeout_at(deadline.into(), self.answers.recv()).await else {
+            return false;
+        };
+        self.last_answer = Instant::now();
+        self.step_ends = self.last_answer + self.around.pacing.step;
+        self.entry.work(self.step_ends);
+        self.around.throttle.failed(&self.entry.username, &self.entry.source);
+        drop(answered);
+        true
     }
 }
 
 fn crashed(cause: impl ToString) -> Talked {
     Talked::Ended(Ending::Crashed(cause.to_string()))
+}
+
+fn timed_out() -> Talked {
+    Talked::Ended(Ending::Denied(Denial::Timeout, 0))
 }
 
 enum Event {
@@ -289,7 +324,7 @@ enum Event {
 enum Asked {
     Person,
     OneShot(Answered),
-    Busy,
+    Refused(Fault),
 }
 
 async fn read_all(

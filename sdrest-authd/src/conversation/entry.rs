@@ -19,6 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Callers that may wait for news of one conversation at once; one more is answered at once.
+const MOST_WAITERS: usize = 4;
+
 /// How a login ended.
 pub(crate) type Finished = Result<VerifiedAccount, Fault>;
 
@@ -34,7 +37,7 @@ pub(crate) enum State {
     Running,
     Waiting(Vec<LoginPrompt>),
     Finished(Finished),
-    /// Handed out already.
+    /// Handed out already, or taken away before there was an end.
     Gone,
 }
 
@@ -173,10 +176,14 @@ impl Entry {
         });
     }
 
-    /// Waits until there is news after `after`, at the latest for `patience`. `until_asked` waits through mere
-    /// texts.
+    /// Waits until there is news after `after` or the conversation is taken away, at the latest for `patience`.
+    /// `until_asked` waits through mere texts.
     pub(crate) async fn news(&self, after: u32, patience: Duration, until_asked: UntilAsked) {
         let mut changes = self.changed.subscribe();
+        // This one is counted too, so that no two can pass here together.
+        if self.changed.receiver_count() > MOST_WAITERS {
+            return;
+        }
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let news = {
@@ -190,8 +197,16 @@ impl Entry {
                     }
                 }
             };
-            if news || !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+            if news {
                 return;
+            }
+            tokio::select! {
+                () = self.cancelled.cancelled() => return,
+                changed = timeout_at(deadline, changes.changed()) => {
+                    if !matches!(changed, Ok(Ok(()))) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -201,6 +216,7 @@ impl Entry {
         let now = Instant::now();
         let mut shared = self.lock();
         let state = match &mut shared.phase {
+            Phase::Running | Phase::Waiting(_) if self.cancelled.is_cancelled() => State::Gone,
             Phase::Running => State::Running,
             Phase::Waiting(prompts) => State::Waiting(prompts.clone()),
             Phase::Ended(finished) => finished.take().map_or(State::Gone, State::Finished),
@@ -226,3 +242,6 @@ pub(crate) enum UntilAsked {
     Yes,
     No,
 }
+
+#[cfg(test)]
+mod tests;

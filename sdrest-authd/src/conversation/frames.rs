@@ -7,7 +7,7 @@ use sdrest_proto::conversation::{
 };
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 /// The next frame; `None` at the end of the stream. Not cancel-safe: run it in a task of its own.
 pub(super) async fn read(
@@ -30,20 +30,17 @@ pub(super) async fn read(
     Ok(Some(frame))
 }
 
-/// Writes one frame; its bytes are wiped, since they may hold a password.
+/// Writes one frame; its bytes are wiped, also when the write is given up, since they may hold a password.
 pub(super) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     frame: &ToConversation,
 ) -> io::Result<()> {
-    let mut body = conversation::encode(frame)?;
+    let body = Zeroizing::new(conversation::encode(frame)?);
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(4 + body.len());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4 + body.len()));
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&body);
-    body.zeroize();
-    let written = to.write_all(&bytes).await;
-    bytes.zeroize();
-    written
+    to.write_all(&bytes).await
 }
 
 /// The bounds that bincode does not know.

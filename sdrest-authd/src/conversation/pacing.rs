@@ -1,6 +1,7 @@
 //! When things are told. A failure is told exactly one failure floor after the last answer, or at the floor's
-//! next multiple, so that unknown, wrong, locked and refused last alike. Text that might give a failure away is
-//! held back for a while, and forgotten if the failure comes in that time.
+//! next multiple, so that unknown, wrong, locked and refused last alike; a one-shot password counts as answered at
+//! the begin. Text that might give a failure away is held back for a while, and forgotten if the failure comes in
+//! that time.
 
 use regex::Regex;
 use sdrest_proto::{conversation::Prompt, login::Echo};

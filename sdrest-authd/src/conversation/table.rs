@@ -42,13 +42,14 @@ pub(crate) struct Limits {
     /// Conversations that wait for a person, in all and from one source.
     pub(crate) waiting: usize,
     pub(crate) waiting_per_source: usize,
-    /// Conversations of any kind.
+    /// Conversations of any kind and in any state, from one source and in all.
+    pub(crate) per_source: usize,
     pub(crate) all: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running: 10, waiting: 64, waiting_per_source: 4, all: 256 }
+        Self { running: 10, waiting: 64, waiting_per_source: 4, per_source: 32, all: 256 }
     }
 }
 
@@ -147,6 +148,8 @@ impl Table {
         self.in_step(&entry, &respond, |_| ())?;
         self.around.throttle.check(&entry.username, &entry.source)?;
         let slot = self.around.slots.answer(&entry.username).await.ok_or_else(busy)?;
+        // Others of this user may have failed while the slot was awaited.
+        self.around.throttle.check(&entry.username, &entry.source)?;
         // Somebody else may have answered while the slot was awaited; who gets here first closes the step.
         self.in_step(&entry, &respond, |shared| shared.phase = Phase::Running)?;
         let answered = Answered { answers: respond.answers, slot };
@@ -243,16 +246,41 @@ fn waits(entry: &Entry) -> bool {
     }
 }
 
+fn has_ended(entry: &Entry) -> bool {
+    matches!(entry.lock().phase, Phase::Ended(_))
+}
+
+/// Keeps one source to its share of the table: its own oldest end that nobody fetched goes first.
+fn make_room_of_source(
+    entries: &mut HashMap<ConversationId, Arc<Entry>>,
+    most: usize,
+    source: &Source,
+) -> Result<(), Fault> {
+    let own = || entries.values().filter(|entry| entry.source == *source);
+    if own().count() < most {
+        return Ok(());
+    }
+    let oldest = own().filter(|entry| has_ended(entry)).min_by_key(|entry| entry.lock().ended);
+    let oldest = oldest.map(|entry| entry.id).ok_or_else(busy)?;
+    entries.remove(&oldest);
+    Ok(())
+}
+
 /// Makes room for one more, or refuses.
 fn make_room(
     entries: &mut HashMap<ConversationId, Arc<Entry>>,
     limits: &Limits,
     new: &Entry,
 ) -> Result<(), Fault> {
+    make_room_of_source(entries, limits.per_source, &new.source)?;
     if entries.len() >= limits.all {
         return Err(busy());
     }
-    if new.one_shot {
+    let one_shots = entries
+        .values()
+        .filter(|entry| entry.one_shot && entry.source == new.source && !has_ended(entry))
+        .count();
+    if new.one_shot && one_shots < limits.waiting_per_source {
         return Ok(());
     }
     let mut by_source: HashMap<Source, usize> = HashMap::new();
@@ -263,7 +291,7 @@ fn make_room(
     let own = by_source.get(&new.source).copied().unwrap_or_default();
     let from = if own >= limits.waiting_per_source {
         Some(new.source.clone())
-    } else if waiting >= limits.waiting * 3 / 4 {
+    } else if !new.one_shot && waiting >= limits.waiting * 3 / 4 {
         by_source.into_iter().max_by_key(|(_, count)| *count).map(|(source, _)| source)
     } else {
         None
@@ -313,3 +341,6 @@ fn out_of_step(now: u32) -> Fault {
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

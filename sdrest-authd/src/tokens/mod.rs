@@ -31,6 +31,10 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
+/// How much longer than its newest token's life a session counts as one with a valid token, in seconds: a token may
+/// be signed a moment after its session was written, and others' clocks may lag.
+const SLACK: u64 = 60;
+
 /// Issues, refreshes and revokes. Its verbs block for a disk write; call them where that is allowed.
 pub(crate) struct TokenIssuer {
     access: AccessTokens,
@@ -86,7 +90,7 @@ impl TokenIssuer {
             name: name.to_owned(),
             uid,
             role,
-            access_until: claims.exp,
+            access_until: claims.exp + SLACK,
         };
         let refresh_token =
             self.lock().begin(id, new, now).map_err(|error| internal(request, &error))?;
@@ -109,10 +113,11 @@ impl TokenIssuer {
         spent: &RefreshToken,
         request: &RequestId,
     ) -> Result<Grant, Fault> {
-        let now = audit::unix_now();
         let refreshed = {
             let mut sessions = self.lock();
-            let refreshed = sessions.refresh(spent, now + self.access.lifetime(), now);
+            // Asked for once the lock is held, or a long wait for it would make the session's end too early.
+            let now = audit::unix_now();
+            let refreshed = sessions.refresh(spent, self.tokens_until(now), now);
             self.version.send_replace(sessions.version());
             refreshed
         };
@@ -160,7 +165,9 @@ impl TokenIssuer {
         if sessions.is_revoked(claims.sid) {
             return Err(Fault::new(ErrorCode::TokenRevoked, "the session has ended already"));
         }
-        sessions.revoke(claims.sid, claims.exp).map_err(|error| internal(request, &error))?;
+        // The session may be forgotten here already and still have newer tokens than this one.
+        let until = claims.exp.max(self.tokens_until(audit::unix_now()));
+        sessions.revoke(claims.sid, until).map_err(|error| internal(request, &error))?;
         self.version.send_replace(sessions.version());
         drop(sessions);
         audit::session_revoked(request, claims.sid, "logout");
@@ -182,6 +189,11 @@ impl TokenIssuer {
 
     pub(crate) fn sweep(&self) -> Result<(), StateError> {
         self.lock().sweep(audit::unix_now())
+    }
+
+    /// When the last of the tokens that were issued until now has expired for certain.
+    fn tokens_until(&self, now: u64) -> u64 {
+        now + self.access.lifetime() + SLACK
     }
 
     fn record(&self, request: &RequestId, claims: &sdrest_proto::authd::Claims) {
@@ -206,3 +218,6 @@ fn internal(request: &RequestId, cause: &dyn std::fmt::Display) -> Fault {
 fn seconds(lifetime: u64) -> u32 {
     u32::try_from(lifetime).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ const GRACE: u64 = 30;
 const LONGEST: u64 = 7 * 24 * 3600;
 /// Sessions kept; beyond, the one that was used longest ago ends.
 const MOST: usize = 10_000;
+/// Sessions of one subject; beyond, the one of them that was used longest ago ends.
+const MOST_OF_ONE: usize = 100;
 /// Spent tokens remembered for each session, so that their reuse is noticed.
 const REMEMBERED: usize = 64;
 
@@ -73,6 +75,23 @@ struct Stored {
     revoked: BTreeMap<SessionId, u64>,
 }
 
+impl Stored {
+    /// Lets one subject begin one more without ever having more than its share.
+    fn make_room_for(&mut self, subject: &Subject) {
+        let mut own: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.subject == *subject)
+            .map(|(id, session)| (session.used, *id))
+            .collect();
+        own.sort_unstable();
+        let over = (own.len() + 1).saturating_sub(MOST_OF_ONE);
+        for (_, id) in own.into_iter().take(over) {
+            self.sessions.remove(&id);
+        }
+    }
+}
+
 /// Blocks while it writes.
 pub(crate) struct Sessions {
     dir: StateDir,
@@ -111,6 +130,7 @@ impl Sessions {
     ) -> Result<RefreshToken, RefreshError> {
         let token = RefreshToken::new(random::text()?);
         let mut changed = self.swept(now);
+        changed.make_room_for(&new.subject);
         let session = Session {
             subject: new.subject,
             name: new.name,

@@ -203,6 +203,28 @@ async fn a_stack_that_refuses_without_a_question_seems_to_ask_one() {
 }
 
 #[tokio::test]
+async fn a_made_up_question_times_out_like_a_real_one_and_silence_counts_as_no_failure() {
+    skip_if_missing!();
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "auth requisite pam_deny.so\naccount required pam_permit.so\n";
+    let stack = start(&dir, lines, "step_deadline_seconds = 2");
+    let client = stack.client().await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(Talk::begin(&client, begin(USER, None)).await.unwrap());
+    }
+    for mut talk in silent {
+        while !matches!(talk.step.state, LoginState::Failed(_)) {
+            talk.poll().await.unwrap();
+        }
+        let LoginState::Failed(fault) = talk.step.state else { unreachable!() };
+        assert_eq!(fault.code, ErrorCode::AuthTimeout);
+    }
+    // Four wrong answers would have made the next wait.
+    Talk::begin(&client, begin(USER, None)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_module_that_hangs_costs_one_login_and_leaves_nothing() {
     skip_if_missing!();
     let dir = tempfile::tempdir().unwrap();
@@ -282,6 +304,20 @@ async fn the_throttle_delays_even_the_right_password() {
     let fault = Talk::begin(&client, begin(USER, Some("right"))).await.err().unwrap();
     assert_eq!(fault.code, ErrorCode::TooManyAttempts);
     assert!(fault.retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)));
+}
+
+#[tokio::test]
+async fn guesses_at_once_meet_the_throttle_one_after_another() {
+    skip_if_missing!();
+    let dir = tempfile::tempdir().unwrap();
+    let stack = start(&dir, PLAIN, "");
+    let client = stack.client().await;
+    let guesses = (0..12).map(|_| login(&client, USER, "wrong"));
+    let codes: Vec<_> =
+        futures::future::join_all(guesses).await.into_iter().map(|(code, _)| code).collect();
+    let failed = codes.iter().filter(|code| *code == "AUTHENTICATION_FAILED").count();
+    assert!(failed >= 4, "{codes:?}");
+    assert!(codes.iter().any(|code| code == "TOO_MANY_ATTEMPTS"), "{codes:?}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(crate) fn make(args: &ServeArgs) -> Result<Plan> {
     }
     Ok(Plan {
         listen,
-        run_dir: folder(&args.run_dir.clone().unwrap_or_else(paths::default_run_dir))?,
+        run_dir: run_folder(&args.run_dir.clone().unwrap_or_else(paths::default_run_dir))?,
         state_dir: folder(&args.state_dir.clone().map_or_else(paths::default_state_dir, Ok)?)?,
         models: models(args)?,
         auth,
@@ -208,6 +208,21 @@ fn folder(path: &Path) -> Result<PathBuf> {
     fs::create_dir_all(path)
         .with_context(|| format!("the folder {} cannot be made", path.display()))?;
     paths::resolve(path)
+}
+
+/// A run folder is given another group and mode: one that is `serve`'s own, never a folder that others use.
+fn run_folder(path: &Path) -> Result<PathBuf> {
+    let folder = folder(path)?;
+    let unreadable = || format!("the run folder {} cannot be read", folder.display());
+    let owner = fs::metadata(&folder).with_context(unreadable)?.uid();
+    let is_empty = fs::read_dir(&folder).with_context(unreadable)?.next().is_none();
+    ensure!(
+        owner == nix::unistd::geteuid().as_raw()
+            && (is_empty || folder.join("serve.lock").exists()),
+        "{} is used by something else (the systemd units?); name another folder with --run-dir",
+        folder.display()
+    );
+    Ok(folder)
 }
 
 fn models(args: &ServeArgs) -> Result<Vec<PathBuf>> {

@@ -49,6 +49,18 @@ pub enum Question {
     Unload(ModelName, oneshot::Sender<Result<(), Fault>>),
 }
 
+impl Question {
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Look => false,
+            Self::Refresh(reply) => reply.is_closed(),
+            Self::Load(_, reply) => reply.is_closed(),
+            Self::Unload(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
 /// What the engine thread is to do next.
 #[derive(Debug)]
 pub enum Work {
@@ -165,6 +177,10 @@ impl Board {
                 Fault::new(ErrorCode::WorkerUnavailable, "the worker is stopping").retry_after(2)
             );
         }
+        if state.events.len() >= self.limits.remembered {
+            let message = "nobody reads this worker's events";
+            return Err(Fault::new(ErrorCode::WorkerUnavailable, message).retry_after(5));
+        }
         let known = state.jobs.get(&job.job).map(|ticket| ticket.attempt);
         match known {
             Some(known) if known == job.attempt => return Ok(()),
@@ -235,7 +251,8 @@ impl Board {
     /// has ended or is about to.
     pub fn ask(&self, question: Question) {
         let mut state = self.lock();
-        if !state.stopping {
+        state.questions.retain(|question| !question.is_abandoned());
+        if !state.stopping && state.questions.len() < self.limits.waiting {
             state.questions.push(question);
             self.engine_wakes.notify_all();
         }

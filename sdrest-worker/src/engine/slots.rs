@@ -121,10 +121,18 @@ impl<E: Engine> Slots<E> {
             return Ok(());
         }
         let slots_of = |share| self.active.iter().filter(|active| active.share == share).count();
+        let room_is_awaited = std::cell::Cell::new(false);
         let taken = board.take_waiting(|job| {
             let slots = slots_of(job.share);
-            let admissible = slots < limit.div_ceil(2) && self.engine.has_room(&job.request.model);
-            admissible.then(|| (slots, self.accounts.of(job.share)))
+            if room_is_awaited.get() || slots >= limit.div_ceil(2) {
+                return None;
+            }
+            // Who came later does not keep the models busy that must go for this one.
+            if !self.engine.has_room(&job.request.model) {
+                room_is_awaited.set(true);
+                return None;
+            }
+            Some((slots, self.accounts.of(job.share)))
         });
         match taken {
             Some(job) => self.admit(board, job),

@@ -51,6 +51,8 @@ pub struct TorchEngine {
     residency: Residency<StableDiffusion>,
     news: std::sync::Arc<dyn Fn() + Send + Sync>,
     hashed: (Sender<Hashed>, Receiver<Hashed>),
+    /// The thread that hashes; there is one at most.
+    hashing: Option<thread::JoinHandle<()>>,
 }
 
 /// One request in the making. It keeps its model in memory.
@@ -62,7 +64,7 @@ pub struct TorchSlot {
 }
 
 impl TorchEngine {
-    /// Also begins to hash the models' files, on a thread of its own.
+    /// Looks at the models, and begins to hash their files on a thread of its own.
     pub fn new(parts: TorchParts) -> Self {
         let mut engine = Self {
             registries: parts.registries,
@@ -70,7 +72,13 @@ impl TorchEngine {
             residency: Residency::new(parts.max_models),
             news: parts.news.into(),
             hashed: channel(),
+            hashing: None,
         };
+        for registry in &mut engine.registries {
+            if let Err(error) = registry.refresh() {
+                tracing::error!(%error, "a models folder cannot be read");
+            }
+        }
         engine.hash_what_is_new();
         engine
     }
@@ -106,6 +114,10 @@ impl TorchEngine {
 
     /// Hashes the files of models whose hash is not known, one after another, and tells the engine of each.
     fn hash_what_is_new(&mut self) {
+        // What is found meanwhile is hashed by the next look after it.
+        if self.hashing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
         let mut files = Vec::new();
         for (place, registry) in self.registries.iter().enumerate() {
             for info in registry
@@ -139,8 +151,11 @@ impl TorchEngine {
                 news();
             }
         });
-        if let Err(error) = hashing {
-            tracing::warn!(%error, "no thread to hash models on; their hashes stay unknown");
+        match hashing {
+            Ok(thread) => self.hashing = Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to hash models on; their hashes stay unknown");
+            }
         }
     }
 

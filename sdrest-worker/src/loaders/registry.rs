@@ -28,12 +28,15 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Opens the folder and reads nothing of it yet: its files are parsed inside of the sandbox only.
+    pub fn hold(path: &Path) -> Result<Self, ModelError> {
+        let (folder, models) = (ModelFolder::open(path)?, BTreeMap::new());
+        Ok(Self { path: path.to_owned(), folder, models, hashes: HashCache::default() })
+    }
+
     /// Opens the folder and looks at what is in it. The folder stays open.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let folder = ModelFolder::open(path)?;
-        let models = BTreeMap::new();
-        let mut registry =
-            Self { path: path.to_owned(), folder, models, hashes: HashCache::default() };
+        let mut registry = Self::hold(path)?;
         registry.refresh()?;
         Ok(registry)
     }
@@ -145,7 +148,8 @@ impl Registry {
     }
 
     pub fn remember_hash(&mut self, name: &ModelName, identity: FileIdentity, hash: String) {
-        if let Some(info) = self.models.get_mut(name) {
+        let is_same = self.file_to_hash(name).is_ok_and(|(now, _)| now == identity);
+        if let Some(info) = self.models.get_mut(name).filter(|_| is_same) {
             info.hash = Some(hash.clone());
         }
         self.hashes.put(identity, hash);

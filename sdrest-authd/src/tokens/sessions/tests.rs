@@ -5,15 +5,19 @@ use super::*;
 const NOW: u64 = 1_000_000;
 
 fn begin(sessions: &mut Sessions) -> (SessionId, RefreshToken) {
+    begin_as(sessions, 1000, NOW)
+}
+
+fn begin_as(sessions: &mut Sessions, uid: u32, now: u64) -> (SessionId, RefreshToken) {
     let id = SessionId::random();
     let new = NewSession {
-        subject: Subject::unix(1000, 1),
+        subject: Subject::unix(uid, 1),
         name: "alice".into(),
         uid: Some(1000),
         role: Role::User,
         access_until: NOW + 60,
     };
-    (id, sessions.begin(id, new, NOW).unwrap())
+    (id, sessions.begin(id, new, now).unwrap())
 }
 
 fn open(folder: &tempfile::TempDir) -> Sessions {
@@ -79,4 +83,20 @@ fn sessions_end_after_a_week() {
     assert!(matches!(sessions.refresh(&first, NOW, NOW + LONGEST), Err(RefreshError::Unknown)));
     sessions.sweep(NOW + LONGEST).unwrap();
     assert_eq!((sessions.count(), open(&folder).count()), (0, 0));
+}
+
+#[test]
+fn one_subject_has_a_share_and_pushes_nobody_else_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (_, other) = begin_as(&mut sessions, 2000, NOW);
+    let (_, oldest) = begin_as(&mut sessions, 1000, NOW + 1);
+    let (_, second) = begin_as(&mut sessions, 1000, NOW + 2);
+    for _ in 2..=MOST_OF_ONE {
+        begin_as(&mut sessions, 1000, NOW + 3);
+    }
+    assert_eq!(sessions.count(), MOST_OF_ONE + 1);
+    assert!(matches!(sessions.refresh(&oldest, NOW, NOW + 4), Err(RefreshError::Unknown)));
+    sessions.refresh(&second, NOW, NOW + 4).unwrap();
+    sessions.refresh(&other, NOW, NOW + 4).unwrap();
 }

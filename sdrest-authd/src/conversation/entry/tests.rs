@@ -1,0 +1,45 @@
+//! Who may wait for news, and what wakes them.
+
+use super::*;
+use std::{future::Future, sync::Arc};
+
+const LONG: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn entry() -> Arc<Entry> {
+    let new = NewEntry {
+        username: "alice".to_owned(),
+        source: Source::new(None),
+        request: RequestId::random(),
+        one_shot: false,
+        step: LONG,
+        total: LONG,
+    };
+    Arc::new(Entry::new(new, mpsc::channel(1).0).unwrap())
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_few_wait_one_more_does_not_and_a_cancel_wakes_all() {
+    let entry = entry();
+    let waiters: Vec<_> = (0..MOST_WAITERS)
+        .map(|_| {
+            let entry = Arc::clone(&entry);
+            tokio::spawn(async move { entry.news(0, LONG, UntilAsked::No).await })
+        })
+        .collect();
+    while entry.changed.receiver_count() < MOST_WAITERS {
+        tokio::task::yield_now().await;
+    }
+    soon(entry.news(0, LONG, UntilAsked::No)).await;
+    assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+    assert!(matches!(entry.view(0).state, State::Running));
+    entry.cancelled.cancel();
+    for waiter in waiters {
+        soon(waiter).await.unwrap();
+    }
+    assert!(matches!(entry.view(0).state, State::Gone));
+}
