@@ -50,8 +50,9 @@ def run(executable, environment):
     expected = listed(executable, environment)
     answer = subprocess.run(["timeout", "--kill-after=30", str(PATIENCE), executable, "--show-output"], cwd=ROOT,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    match = RESULT.search(answer.stdout)
-    passed, failed, ignored = map(int, match.groups()) if match else (0, 1, 0)
+    # The last one: a test may show the output of a test binary that it ran itself.
+    results = RESULT.findall(answer.stdout)
+    passed, failed, ignored = map(int, results[-1]) if results else (0, 1, 0)
     notes = sorted({line.strip() for line in answer.stdout.splitlines() if line.strip().lower().startswith("skipped: ")})
     if failed or answer.returncode:
         print(answer.stdout)

@@ -129,8 +129,10 @@ fn the_committed_document_is_the_one_that_is_served() {
         std::fs::write(&path, &made).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    // The order of keys means nothing in JSON, and depends on features that other crates turn on.
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     assert!(
-        made == committed,
+        value(&made).is_some() && value(&made) == value(&committed),
         "run the tests with SDREST_UPDATE_OPENAPI=1 and look at the difference"
     );
 }
