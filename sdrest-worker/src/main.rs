@@ -39,6 +39,7 @@ type EngineEnd = oneshot::Receiver<Result<(), EngineFailure>>;
 
 fn main() -> anyhow::Result<()> {
     device::wait_asleep().context("cannot start over with OMP_WAIT_POLICY")?;
+    torch_shim::keep_freed_memory();
 
     // What was asked for. Nothing of this process may be dumped or traced: prompts and pictures are in it.
     let cli = Cli::parse();

@@ -43,6 +43,7 @@ struct Inputs {
 }
 
 fn main() -> anyhow::Result<()> {
+    torch_shim::keep_freed_memory();
     let cli = Cli::parse();
     tch::set_num_threads(cli.threads);
     tch::set_num_interop_threads(1);

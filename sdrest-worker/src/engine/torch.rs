@@ -102,6 +102,7 @@ impl TorchEngine {
             });
         }
         if let Some(gone) = self.residency.make_room() {
+            torch_shim::return_freed_memory();
             tracing::info!(model = %gone, "unloaded, to make place");
         }
         let loaded = self
@@ -201,6 +202,7 @@ impl Engine for TorchEngine {
     fn unload(&mut self, name: &ModelName) -> Result<(), EngineError> {
         self.registry_of(name).map_err(model_error)?;
         if self.residency.remove(name) {
+            torch_shim::return_freed_memory();
             tracing::info!(model = %name, "unloaded");
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! What tch does not reach in libtorch, by way of a small C++ file: ATen's CPU capability, the library's
-//! version and place, and the opening of its CUDA half. Follows ATen/Version.h and dlopen(3). It knows no
+//! version and place, the opening of its CUDA half, and what the C library does with freed memory. Follows ATen/Version.h and dlopen(3). It knows no
 //! tensor and no sdrest type; every function is safe to call from any thread.
 
 use std::{
@@ -9,6 +9,8 @@ use std::{
 
 #[expect(unsafe_code, reason = "the functions of shim.cpp")]
 unsafe extern "C" {
+    fn sdrest_keep_freed_memory();
+    fn sdrest_return_freed_memory();
     fn sdrest_cpu_capability(out: *mut c_char, capacity: usize);
     fn sdrest_torch_version(out: *mut c_char, capacity: usize);
     fn sdrest_libtorch_path(out: *mut c_char, capacity: usize);
@@ -25,6 +27,21 @@ fn read_text(fill: impl FnOnce(*mut c_char, usize)) -> String {
     CStr::from_bytes_until_nul(&buffer)
         .map(|text| text.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// From now on freed memory stays with the process, so that the next step finds its buffers again: without it
+/// about a third of a step's CPU time goes to fresh pages. For the beginning of `main`.
+#[expect(unsafe_code, reason = "the call into shim.cpp")]
+pub fn keep_freed_memory() {
+    // SAFETY: mallopt(3) may be called at any time; the function throws nothing.
+    unsafe { sdrest_keep_freed_memory() }
+}
+
+/// Returns freed memory to the kernel, once: for when a model has left memory.
+#[expect(unsafe_code, reason = "the call into shim.cpp")]
+pub fn return_freed_memory() {
+    // SAFETY: malloc_trim(3) may be called from any thread; the function throws nothing.
+    unsafe { sdrest_return_freed_memory() }
 }
 
 /// Which kernels ATen chose for this CPU (`AVX512`, `AVX2`, `DEFAULT`, …). It is decided at the first use of
