@@ -26,7 +26,13 @@ pub enum ToConversation {
     /// The first frame: run this login.
     Start(Start),
     /// The first frame, instead: say whether logins can run at all, and end.
-    Probe { service: String },
+    Probe { service: Option<String> },
+    /// The first frame, instead: look an account up, and end.
+    Account(AccountQuery),
+    /// The first frame, instead: compare a password with a record of the internal user database, and end.
+    Verify { phc: String, password: Answer },
+    /// The first frame, instead: make the record for a new password, and end.
+    Hash { password: Answer },
     /// One answer for each prompt of the last `Prompts`.
     Answers(Vec<Answer>),
 }
@@ -42,6 +48,32 @@ pub struct Start {
     pub step_deadline_ms: u32,
     /// The longest life of the whole program, in milliseconds.
     pub total_deadline_ms: u32,
+    pub purpose: Purpose,
+}
+
+/// What a PAM transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// authenticate → acct_mgmt.
+    SignIn,
+    /// authenticate → acct_mgmt says that the password has expired → chauthtok → acct_mgmt, in one handle. Only a
+    /// program that was started with `--change-expired` does this.
+    ChangeExpired,
+}
+
+/// What the account database says of somebody, without a password.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AccountQuery {
+    pub who: AccountKey,
+    /// With a PAM service, acct_mgmt is asked too; a module that wants to ask a person is a refusal.
+    pub service: Option<String>,
+    pub deadline_ms: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountKey {
+    Name(String),
+    Uid(u32),
 }
 
 /// What the program says.
@@ -55,9 +87,18 @@ pub enum FromConversation {
     /// Text that asks; the module waits for as many answers.
     Prompts(Vec<Prompt>),
     Verdict(Verdict),
-    /// The answer to `Probe`: nothing, or why logins cannot run.
+    /// The answer to `Probe`: nothing, or why logins cannot run; and whether PAM is built in.
     Probed {
         fault: Option<String>,
+        pam: bool,
+    },
+    /// The answer to `Verify`.
+    Compared {
+        matches: bool,
+    },
+    /// The answer to `Hash`: a PHC string (argon2id).
+    Hashed {
+        phc: String,
     },
 }
 

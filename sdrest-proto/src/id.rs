@@ -17,6 +17,15 @@ macro_rules! typed_id {
             pub fn random() -> Self {
                 Self(Uuid::$new())
             }
+
+            /// The id with these bytes.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
 
         impl fmt::Display for $name {
@@ -44,6 +53,10 @@ typed_id!(/// One HTTP request, carried through every process and log line that 
     RequestId, new_v4);
 typed_id!(/// One login and all tokens that follow from it (`sid`).
     SessionId, new_v4);
+typed_id!(/// One API key: its public half, which lists and revocations name.
+    KeyId, new_v4);
+typed_id!(/// One record of the internal user database.
+    UserId, new_v4);
 
 /// How often a job has been handed to a worker: the fencing token. A result that carries an older
 /// attempt than the store's is refused, so a job never records two results.

@@ -1,7 +1,7 @@
 //! Who somebody is, once authd has said so: subject, roles, permissions. Names never merge by accident:
 //! a subject says which backend vouches for it.
 
-use crate::bounds::quote;
+use crate::{bounds::quote, id::UserId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -15,6 +15,11 @@ pub struct Subject(String);
 impl Subject {
     pub fn unix(uid: u32, epoch: u32) -> Self {
         Self(format!("unix:{uid}:{epoch}"))
+    }
+
+    /// A record of the internal user database.
+    pub fn internal(user: UserId) -> Self {
+        Self(format!("internal:{user}"))
     }
 
     /// The caller of a server without authentication.
@@ -149,6 +154,11 @@ impl Permission {
             Self::UsersView => "users_view",
             Self::SystemAdmin => "system_admin",
         }
+    }
+
+    /// The permission of this name.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.as_str() == text)
     }
 
     /// The lowest role that has it.

@@ -22,6 +22,10 @@ pub mod sampling;
 pub mod secret;
 
 #[cfg(feature = "rpc")]
+pub mod accounts;
+#[cfg(feature = "rpc")]
+pub mod api_key;
+#[cfg(feature = "rpc")]
 pub mod authd;
 #[cfg(feature = "rpc")]
 pub mod codec;
@@ -32,7 +36,7 @@ pub mod worker;
 
 /// The version of everything that crosses a socket. It changes when any wire type does: the processes of
 /// one installation are built together, and a mismatch is refused at `hello` with both numbers named.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What this build calls itself, in `hello`, health answers and the `Version` of a picture.
 pub const BUILD: &str = concat!("sdrest ", env!("CARGO_PKG_VERSION"));

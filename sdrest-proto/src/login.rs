@@ -38,6 +38,17 @@ pub struct Respond {
     pub sequence: u32,
     pub answers: Vec<Answer>,
     pub wait_ms: u32,
+    pub request: RequestId,
+}
+
+/// The kernel's word for who is at the other end of an HTTP connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeerLogin {
+    pub uid: u32,
+    /// The name that was typed; it must be that account's.
+    pub username: Username,
+    pub source: Option<IpAddr>,
+    pub request: RequestId,
 }
 
 /// Asks for what came after message `after`.
@@ -46,6 +57,7 @@ pub struct Poll {
     pub conversation: ConversationRef,
     pub after: u32,
     pub wait_ms: u32,
+    pub request: RequestId,
 }
 
 /// Where a conversation stands.
@@ -108,7 +120,8 @@ pub enum MessageStyle {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Grant {
     pub token: BearerToken,
-    pub refresh_token: RefreshToken,
+    /// None for logins by the kernel's word: they are asked for again.
+    pub refresh_token: Option<RefreshToken>,
     pub subject: Subject,
     pub username: Username,
     pub role: Role,

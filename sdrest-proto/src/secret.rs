@@ -52,6 +52,8 @@ secret!(/// An access token as it travels in `Authorization: Bearer`.
     BearerToken);
 secret!(/// The opaque token that buys the next access token.
     RefreshToken);
+secret!(/// An API key as it travels in `X-API-Key` or `Authorization: Bearer`.
+    ApiKey);
 secret!(/// 256 random bits that prove who began a conversation (header `X-Sdrest-Conversation`).
     ConversationSecret);
 

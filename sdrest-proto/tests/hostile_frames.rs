@@ -7,7 +7,6 @@ use bincode::Options;
 use futures::{SinkExt, StreamExt};
 use sdrest_proto::{
     BUILD, PROTOCOL,
-    authd::{AuthdAdmin, AuthdAdminClient},
     health::{Health, SandboxReport, Serving},
     transport::{AUTHD_ADMIN, TrustedUids, accept, connect, deadline, listen},
 };
@@ -20,10 +19,16 @@ use tokio::{
     time::timeout,
 };
 
+/// The smallest service there can be: what is tried here never reaches a verb.
+#[tarpc::service]
+trait Asked {
+    async fn health() -> Health;
+}
+
 #[derive(Clone)]
 struct Server;
 
-impl AuthdAdmin for Server {
+impl Asked for Server {
     async fn health(self, _: tarpc::context::Context) -> Health {
         Health {
             serving: Serving::Serving,
@@ -77,12 +82,12 @@ async fn serve() -> Fixture {
     Fixture { _folder: folder, path, panics }
 }
 
-async fn client(path: &std::path::Path) -> AuthdAdminClient {
+async fn client(path: &std::path::Path) -> AskedClient {
     let transport = connect(path, &me(), AUTHD_ADMIN).await.unwrap();
-    AuthdAdminClient::new(tarpc::client::Config::default(), transport).spawn()
+    AskedClient::new(tarpc::client::Config::default(), transport).spawn()
 }
 
-async fn asks(client: &AuthdAdminClient) {
+async fn asks(client: &AskedClient) {
     client.health(deadline(Duration::from_secs(5))).await.unwrap();
 }
 
