@@ -57,6 +57,7 @@ pub struct TorchEngine {
 
 /// One request in the making. It keeps its model in memory.
 pub struct TorchSlot {
+    name: ModelName,
     model: Rc<StableDiffusion>,
     slot: Slot,
     seed: Seed,
@@ -111,6 +112,18 @@ impl TorchEngine {
             .map_err(model_error)?;
         tracing::info!(model = %name, "loaded");
         Ok(self.residency.put(name.clone(), loaded))
+    }
+
+    /// A model whose files were cut under it is let go, so that the next job opens it anew and is told the same.
+    fn check_files(
+        &mut self,
+        name: &ModelName,
+        model: &StableDiffusion,
+    ) -> Result<(), EngineError> {
+        model.check_files().map_err(|error| {
+            self.residency.remove(name);
+            model_error(error)
+        })
     }
 
     /// Hashes the files of models whose hash is not known, one after another, and tells the engine of each.
@@ -210,11 +223,14 @@ impl Engine for TorchEngine {
 
     fn admit(&mut self, request: &GenerationRequest) -> Result<TorchSlot, EngineError> {
         let model = self.resident(&request.model)?;
+        self.check_files(&request.model, &model)?;
         let slot = pipelines::admit(&model, request).map_err(pipeline_error)?;
-        Ok(TorchSlot { model, slot, seed: request.seed, decoded: 0 })
+        let name = request.model.clone();
+        Ok(TorchSlot { name, model, slot, seed: request.seed, decoded: 0 })
     }
 
     fn tick(&mut self, slot: &mut TorchSlot) -> Result<Progress, EngineError> {
+        self.check_files(&slot.name, &slot.model)?;
         if !slot.slot.is_denoised() {
             slot.slot.step(&slot.model).map_err(pipeline_error)?;
             return Ok(Progress::Step {
@@ -255,4 +271,64 @@ fn sort_out(fault: Fault, cause: Option<String>) -> EngineError {
     let sticks =
         ["CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS"].iter().any(|words| cause.contains(words));
     if sticks { EngineError::Device(cause) } else { EngineError::Job { fault, cause } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::{fs::OpenOptions, path::Path, process::Command};
+    use tch::{Kind, Tensor};
+
+    const UNET: &str = "m/unet/diffusion_pytorch_model.safetensors";
+
+    /// A folder with one model whose UNet is stored in float32, so that its tensors view the file.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo-model");
+        let copied =
+            Command::new("cp").arg("-r").arg(demo).arg(folder.path().join("m")).status().unwrap();
+        assert!(copied.success());
+        let file = folder.path().join(UNET);
+        let tensors: Vec<(String, Tensor)> = Tensor::read_safetensors(&file)
+            .unwrap()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.to_kind(Kind::Float)))
+            .collect();
+        Tensor::write_safetensors(&tensors, file).unwrap();
+        folder
+    }
+
+    fn request() -> GenerationRequest {
+        serde_json::from_value(json!({
+            "model": "m", "prompt": "a red circle", "negative_prompt": "", "width": 64, "height": 64,
+            "num_inference_steps": 5, "guidance_scale": 4.0, "scheduler": "Ddim",
+            "sigma_schedule": "Default", "seed": 1, "num_images": 1, "clip_skip": null,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_file_cut_under_a_running_job_blames_the_model_and_lets_it_go() {
+        let folder = folder();
+        let mut engine = TorchEngine::new(TorchParts {
+            registries: vec![Registry::hold(folder.path()).unwrap()],
+            options: ComputeOptions::REFERENCE,
+            max_models: 1,
+            news: Box::new(|| {}),
+        });
+        let mut slot = engine.admit(&request()).unwrap();
+        assert!(matches!(engine.tick(&mut slot), Ok(Progress::Step { step: 1, .. })));
+        let file = OpenOptions::new().write(true).open(folder.path().join(UNET)).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        let told = |result: Result<(), EngineError>| match result {
+            Err(EngineError::Job { fault, .. }) => fault,
+            other => panic!("expected a fault of the job, got {other:?}"),
+        };
+        let fault = told(engine.tick(&mut slot).map(|_| ()));
+        assert_eq!(fault.code, ErrorCode::ModelCorrupt);
+        assert!(fault.message.contains("unet/diffusion_pytorch_model"), "{}", fault.message);
+        assert!(!engine.models().iter().any(|model| model.loaded));
+        assert_eq!(told(engine.admit(&request()).map(|_| ())).code, ErrorCode::ModelCorrupt);
+    }
 }

@@ -3,8 +3,10 @@
 //! any weight is touched; then every tensor is taken by name and shape.
 
 use super::{
-    config_json::ConfigFile, folder::ModelFolder, safetensors::SafetensorsFile, scheduler_config,
-    text_encoder_json, tokenizer_json, unet_json, vae_json,
+    config_json::ConfigFile,
+    folder::ModelFolder,
+    safetensors::{SafetensorsFile, WatchedFile},
+    scheduler_config, text_encoder_json, tokenizer_json, unet_json, vae_json,
 };
 use crate::{
     models::{
@@ -57,6 +59,15 @@ pub struct StableDiffusion {
     pub text_encoder: ClipTextModel,
     pub unet: UNet2DConditionModel,
     pub vae: AutoencoderKl,
+    files: Vec<WatchedFile>,
+}
+
+impl StableDiffusion {
+    /// Fails, naming the file, where a file that its weights are still read from became shorter. Ask before
+    /// computing with it.
+    pub fn check_files(&self) -> Result<(), ModelError> {
+        self.files.iter().try_for_each(WatchedFile::check)
+    }
 }
 
 const MODEL_INDEX: &str = "model_index.json";
@@ -127,6 +138,7 @@ pub fn load(folder: &ModelFolder, options: ComputeOptions) -> Result<StableDiffu
         description,
         options,
         tokenizer,
+        files: [text_file, unet_file, vae_file].iter().map(SafetensorsFile::watch).collect(),
     })
 }
 

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(super) struct Mapping {
     map: Mmap,
+    file: File,
 }
 
 impl Mapping {
@@ -22,10 +23,17 @@ impl Mapping {
         )]
         // SAFETY: the mapping is read-only, and `bytes` hands out shared slices only. The file belongs to
         // root, to the model folder's owner or to this process's user and is not writable by everybody;
-        // whoever may change it under the mapping may replace the model anyhow. A truncation is a SIGBUS,
-        // which ends this process and no other.
+        // whoever may change it under the mapping may replace the model anyhow. A truncation is noticed by
+        // `is_whole` before the next tick; one in the middle of a tick is a SIGBUS, which ends this process and
+        // no other, and the model is refused when it is opened again.
         let map = unsafe { Mmap::map(file)? };
-        Ok(Arc::new(Self { map }))
+        Ok(Arc::new(Self { map, file: file.try_clone()? }))
+    }
+
+    /// Whether the file still holds all that is mapped; reading past its end would end the process.
+    pub(super) fn is_whole(&self) -> bool {
+        let mapped = u64::try_from(self.map.len()).unwrap_or(u64::MAX);
+        self.file.metadata().is_ok_and(|metadata| metadata.len() >= mapped)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -78,6 +86,16 @@ pub(super) enum MappedError {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_file_that_was_cut_is_not_whole() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[0; 24]).unwrap();
+        let mapping = Mapping::of(&file).unwrap();
+        assert!(mapping.is_whole());
+        file.set_len(23).unwrap();
+        assert!(!mapping.is_whole());
+    }
 
     #[test]
     fn a_view_must_fit_its_range() {

@@ -14,7 +14,7 @@ use safetensors::{
     SafeTensors,
     tensor::{Dtype, Metadata},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tch::{Device, Kind};
 
 /// One mapped file of named tensors.
@@ -56,8 +56,30 @@ impl SafetensorsFile {
         Ok(Self { file: file.to_owned(), mapping, metadata, data_start: length + 8, kind, device })
     }
 
+    /// Watches the file for as long as a parameter points into it.
+    pub(super) fn watch(&self) -> WatchedFile {
+        WatchedFile { file: self.file.clone(), mapping: Arc::downgrade(&self.mapping) }
+    }
+
     fn bad(&self, tensor: &str, reason: String) -> ModelError {
         ModelError::BadTensor { file: self.file.clone(), tensor: tensor.to_owned(), reason }
+    }
+}
+
+/// A file that may be mapped still. Where every tensor was copied, nothing of it is needed any more.
+#[derive(Debug)]
+pub(super) struct WatchedFile {
+    file: String,
+    mapping: Weak<Mapping>,
+}
+
+impl WatchedFile {
+    pub(super) fn check(&self) -> Result<(), ModelError> {
+        if self.mapping.upgrade().is_none_or(|mapping| mapping.is_whole()) {
+            return Ok(());
+        }
+        let reason = "it became shorter while it was in use".to_owned();
+        Err(ModelError::Corrupt { file: self.file.clone(), reason })
     }
 }
 
