@@ -24,6 +24,8 @@ def build():
     """Compiles everything and returns (package, target, executable) of each test binary."""
     print("build: programs and tests", flush=True)
     subprocess.run(["cargo", "build", "--release", "--workspace", "--bins"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "-p", "sdrest-conversation", "--no-default-features",
+                    "--target-dir", "target/no-pam"], cwd=ROOT, check=True)
     answer = subprocess.run(
         ["cargo", "test", "--release", "--workspace", "--no-run", "--message-format=json-render-diagnostics"],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)

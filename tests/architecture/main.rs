@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end at any failure")]
 
+mod documents;
 mod imports;
 mod licences;
 mod sources;

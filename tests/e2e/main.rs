@@ -4,6 +4,7 @@
 mod accounts;
 mod bad_input;
 mod damaged_models;
+mod guides;
 mod journey;
 mod kills;
 mod meaning;

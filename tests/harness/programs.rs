@@ -25,6 +25,16 @@ pub fn find(name: &str) -> Result<PathBuf> {
     bail!("{name} is not built (looked in {}); run: cargo build --release", looked.join(", "))
 }
 
+/// A conversation program that was built without PAM; `tests/run.py` builds it.
+pub fn without_pam() -> Result<PathBuf> {
+    let build = "cargo build --release -p sdrest-conversation --no-default-features --target-dir target/no-pam";
+    let path = checkout().join("target/no-pam/release/sdrest-conversation");
+    if path.is_file() {
+        return Ok(path);
+    }
+    bail!("there is no build without PAM; run: {build}")
+}
+
 fn folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     folders.extend(env::var_os("SDREST_PROGRAMS").map(PathBuf::from));

@@ -12,9 +12,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -29,9 +30,12 @@ const STOP: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub struct StackBuilder {
     auth: &'static str,
+    /// A whole command line, in place of all that stands here.
+    written: Option<Vec<String>>,
     service: String,
     arguments: Vec<String>,
     models: Vec<PathBuf>,
+    programs: Option<PathBuf>,
     edit_etc: Option<fn(&Path) -> Result<()>>,
 }
 
@@ -53,6 +57,19 @@ impl StackBuilder {
         self
     }
 
+    /// Any of the modes, with the shipped PAM service.
+    pub fn auth(mut self, mode: &'static str) -> Self {
+        self.auth = mode;
+        self
+    }
+
+    /// A command line as a guide writes it. What names a place of the guide's own machine is put here instead: the
+    /// program's folder, the models, the port, an address that others can reach, the log.
+    pub fn written(mut self, line: &str) -> Self {
+        self.written = Some(words(line));
+        self
+    }
+
     /// More of the command line of `sdrestctl serve`.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
@@ -62,6 +79,12 @@ impl StackBuilder {
     /// Another models folder than the demo model's.
     pub fn models(mut self, folder: impl Into<PathBuf>) -> Self {
         self.models.push(folder.into());
+        self
+    }
+
+    /// Another folder of programs than the one that was built with these tests.
+    pub fn programs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.programs = Some(folder.into());
         self
     }
 
@@ -105,9 +128,11 @@ impl Stack {
     pub fn builder() -> StackBuilder {
         StackBuilder {
             auth: "none",
+            written: None,
             service: service::SHIPPED.to_owned(),
             arguments: Vec::new(),
             models: Vec::new(),
+            programs: None,
             edit_etc: None,
         }
     }
@@ -239,17 +264,91 @@ impl Stack {
         Ok(status)
     }
 
-    fn launch(&mut self) -> Result<()> {
+    /// Runs sdrestctl on this stack's folders, with this on standard input.
+    pub fn ctl(&self, arguments: &[&str], input: &str) -> Result<Output> {
         let mut command = self.etc.command(programs::find("sdrestctl")?);
+        command.args(arguments).arg("--run-dir").arg(self.run_dir());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("sdrestctl cannot be started")?;
+        child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
+        Ok(child.wait_with_output()?)
+    }
+
+    fn sdrestctl(&self) -> Result<PathBuf> {
+        match &self.plan.programs {
+            Some(folder) => Ok(folder.join("sdrestctl")),
+            None => programs::find("sdrestctl"),
+        }
+    }
+
+    fn as_planned(&self) -> Result<Command> {
+        let mut command = self.etc.command(self.sdrestctl()?);
         command.args(["serve", "--auth", self.plan.auth, "--port", "0"]);
         command.args(["--pam-service-name", &self.plan.service]);
-        command.arg("--run-dir").arg(self.run_dir()).arg("--state-dir").arg(self.state_dir());
         let demo = [programs::demo_model()];
         let models =
             if self.plan.models.is_empty() { demo.as_slice() } else { self.plan.models.as_slice() };
         for folder in models {
             command.arg("--models-dir").arg(folder);
         }
+        Ok(command)
+    }
+
+    fn as_written(&self, words: &[String]) -> Result<Command> {
+        let (program, arguments) = words.split_first().context("an empty command line")?;
+        let link = self.path.join(Path::new(program).file_name().context("no program")?);
+        if !link.exists() {
+            std::os::unix::fs::symlink(self.sdrestctl()?, &link)?;
+        }
+        let mut command = self.etc.command(link);
+        let mut before = "";
+        let below_models = arguments.iter().any(|word| word == "--checkpoints");
+        for word in arguments {
+            match before {
+                "--port" => command.arg("0"),
+                "--host" => command.arg("127.0.0.1"),
+                "--models-dir" if below_models => command.arg(self.models_with_checkpoints()?),
+                "--models-dir" => command.arg(programs::demo_model()),
+                "--log-file" => command.arg(self.path.join("written.log")),
+                _ => command.arg(word),
+            };
+            before = word;
+        }
+        if !arguments.iter().any(|word| word == "--port") {
+            command.args(["--port", "0"]);
+        }
+        Ok(command)
+    }
+
+    /// A models folder as the guides have it: the model is below `checkpoints`.
+    fn models_with_checkpoints(&self) -> Result<PathBuf> {
+        let models = self.path.join("models");
+        let checkpoints = models.join("checkpoints");
+        if !checkpoints.exists() {
+            fs::create_dir_all(&checkpoints)?;
+            let copied = Command::new("cp")
+                .arg("-r")
+                .arg(programs::demo_model())
+                .arg(&checkpoints)
+                .status()?;
+            ensure!(copied.success(), "the demo model could not be copied");
+            Command::new("chmod").args(["-R", "a+rX"]).arg(&models).status()?;
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(models)
+    }
+
+    /// What `--log-file` of a written command line has taken.
+    pub fn written_log(&self) -> String {
+        fs::read_to_string(self.path.join("written.log")).unwrap_or_default()
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let mut command = match &self.plan.written {
+            Some(words) => self.as_written(words)?,
+            None => self.as_planned()?,
+        };
+        command.arg("--run-dir").arg(self.run_dir()).arg("--state-dir").arg(self.state_dir());
         command.args(&self.plan.arguments);
         let log = OpenOptions::new().create(true).append(true).open(self.path.join("log"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
@@ -272,6 +371,21 @@ impl Stack {
             }
         }
     }
+}
+
+/// The words of a command line; double quotes hold one together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().into_iter().for_each(|word| word.push(letter)),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// The lines of its standard output, as they come.
@@ -303,9 +417,7 @@ impl Drop for Stack {
             if let Some(folder) = std::env::var_os("SDREST_TEST_LOGS") {
                 let _ =
                     File::create(Path::new(&folder).join(format!("{}.log", std::process::id())))
-                        .and_then(|mut to| {
-                            std::io::Write::write_all(&mut to, self.log().as_bytes())
-                        });
+                        .and_then(|mut to| to.write_all(self.log().as_bytes()));
             }
         }
     }
