@@ -83,6 +83,7 @@ use pam::end_process;
 
 /// Without libpam no module is loaded whose exit handler could hold the process up.
 #[cfg(not(feature = "pam"))]
+#[expect(clippy::disallowed_methods, reason = "the clock's thread cannot return from main")]
 fn end_process(status: i32) -> ! {
     std::process::exit(status)
 }
