@@ -2,7 +2,15 @@
 //! verdict; everything else is a question and an answer. Each is computed here, in the process that ends
 //! afterwards, under the same limits and clocks.
 
-use crate::{accounts, channel::Channel, cli::Options, passwords, report, service_file};
+use crate::{
+    accounts,
+    channel::Channel,
+    cli::{Expired, Options},
+    passwords, report,
+    service_file::{self, Phase},
+};
+#[cfg(feature = "pam")]
+use sdrest_proto::conversation::Purpose;
 use sdrest_proto::{
     conversation::{AccountQuery, Denial, FromConversation, Start, ToConversation, Verdict},
     secret::Answer,
@@ -56,19 +64,27 @@ fn probe(service: &str, options: &Options) -> Option<String> {
     if !cfg!(feature = "pam") {
         return Some(WITHOUT_PAM.to_owned());
     }
-    service_file::probe(service, options.confdir.as_deref()).err().map(|error| error.to_string())
+    let probed = match options.expired {
+        Expired::Refuse => service_file::probe(service, options.confdir.as_deref()),
+        Expired::Change => service_file::probe_for_change(service, options.confdir.as_deref()),
+    };
+    probed.err().map(|error| error.to_string())
 }
 
-/// libpam would fall back to the service `other` if the file were gone.
-fn service_fault(service: &str, options: &Options) -> Option<Verdict> {
-    service_file::check_present(service, options.confdir.as_deref())
+/// libpam would silently use the service `other` for what the file does not say.
+fn service_fault(service: &str, options: &Options, phases: &[Phase]) -> Option<Verdict> {
+    service_file::check(service, options.confdir.as_deref(), phases)
         .err()
         .map(|error| unavailable(&error.to_string()))
 }
 
 #[cfg(feature = "pam")]
 fn login(start: &Start, options: &Options, channel: &Arc<Channel>) -> Verdict {
-    service_fault(&start.service, options)
+    let phases: &[Phase] = match start.purpose {
+        Purpose::SignIn => &[Phase::Auth, Phase::Account],
+        Purpose::ChangeExpired => &[Phase::Auth, Phase::Account, Phase::Password],
+    };
+    service_fault(&start.service, options, phases)
         .unwrap_or_else(|| crate::pam::run(start, options, channel))
 }
 
@@ -88,9 +104,8 @@ fn account(query: &AccountQuery, options: &Options) -> Verdict {
     };
     match &query.service {
         None => Verdict::Verified(facts),
-        Some(service) => {
-            service_fault(service, options).unwrap_or_else(|| manage(service, facts, options))
-        }
+        Some(service) => service_fault(service, options, &[Phase::Account])
+            .unwrap_or_else(|| manage(service, facts, options)),
     }
 }
 
