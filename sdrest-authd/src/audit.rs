@@ -1,13 +1,55 @@
 //! One line of JSON for each event that matters to whoever looks after the host, on target `audit`. Names are
-//! shortened and cleaned; prompts, answers and tokens never appear (a token's id does).
+//! shortened and cleaned; prompts, answers, tokens and keys never appear (their ids do). A typed name is shown once
+//! somebody has signed in with it; before that its length and a keyed hash, because people type passwords there.
 
-use crate::peer::Source;
-use sdrest_proto::id::{RequestId, SessionId};
+use crate::{peer::Source, random};
+use sdrest_proto::id::{KeyId, RequestId, SessionId};
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashSet,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Characters of a name that are logged.
 const NAME: usize = 64;
+/// Names remembered; beyond, new ones stay hashed.
+const KNOWN: usize = 65_536;
+
+/// Names that are accounts for certain, and what the others are hashed with: anew at every start.
+struct Names {
+    salt: String,
+    known: Mutex<HashSet<String>>,
+}
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
+    // Without random numbers nothing here works; then names are not even hashed.
+    salt: random::text().unwrap_or_default(),
+    known: Mutex::default(),
+});
+
+/// From now on this name is shown: an account has it.
+pub(crate) fn learn(name: &str) {
+    let mut known = NAMES.known.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() < KNOWN {
+        known.insert(name.to_owned());
+    }
+}
+
+/// A name as it was typed, fit for a log.
+fn typed(name: &str) -> String {
+    if NAMES.known.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+        return clean(name);
+    }
+    let length = name.chars().count();
+    if NAMES.salt.is_empty() {
+        return format!("unknown({length})");
+    }
+    let digest = Sha256::new().chain_update(&NAMES.salt).chain_update(name).finalize();
+    let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("unknown({length})~{short}")
+}
 
 /// Seconds since 1970.
 pub(crate) fn unix_now() -> u64 {
@@ -40,7 +82,7 @@ pub(crate) fn conversation_began(request: &RequestId, user: &str, source: &Sourc
     emit(
         "conversation_began",
         Some(request),
-        json!({ "user": clean(user), "source": source.network() }),
+        json!({ "user": typed(user), "source": source.network() }),
     );
 }
 
@@ -48,7 +90,7 @@ pub(crate) fn conversation_ended(request: &RequestId, user: &str, result: &str, 
     emit(
         "conversation_ended",
         Some(request),
-        json!({ "user": clean(user), "result": result, "pam_code": pam_code }),
+        json!({ "user": typed(user), "result": result, "pam_code": pam_code }),
     );
 }
 
@@ -56,7 +98,7 @@ pub(crate) fn throttled(user: &str, source: &Source, seconds: u64) {
     emit(
         "throttled",
         None,
-        json!({ "user": clean(user), "source": source.network(), "seconds": seconds }),
+        json!({ "user": typed(user), "source": source.network(), "seconds": seconds }),
     );
 }
 
@@ -67,15 +109,66 @@ pub(crate) struct Issued<'a> {
     pub(crate) role: &'a str,
     pub(crate) session: SessionId,
     pub(crate) jti: &'a str,
-    pub(crate) kid: &'a str,
+    pub(crate) amr: &'a str,
 }
 
 pub(crate) fn token_issued(request: Option<&RequestId>, issued: &Issued<'_>) {
     let details = json!({
         "user": clean(issued.user), "subject": issued.subject, "role": issued.role,
-        "session": issued.session.to_string(), "jti": issued.jti, "kid": issued.kid,
+        "session": issued.session.to_string(), "jti": issued.jti, "amr": issued.amr,
     });
     emit("token_issued", request, details);
+}
+
+/// The outcome of a change of an expired password.
+pub(crate) fn password_changed(request: &RequestId, user: &str, result: &str) {
+    emit(
+        "expired_password_changed",
+        Some(request),
+        json!({ "user": typed(user), "result": result }),
+    );
+}
+
+/// What an administrator did, by the uid at the other end of the admin socket.
+pub(crate) fn administered(admin: u32, verb: &'static str, on: &str) {
+    emit("administered", None, json!({ "admin_uid": admin, "verb": verb, "on": clean(on) }));
+}
+
+/// `by` is a subject, or an administrator.
+pub(crate) fn key_made(request: Option<&RequestId>, key: KeyId, owner: &str, by: &str) {
+    let details = json!({ "key": key.to_string(), "owner": owner, "by": by });
+    emit("api_key_made", request, details);
+}
+
+pub(crate) fn key_first_used(request: &RequestId, key: KeyId, owner: &str) {
+    emit("api_key_first_used", Some(request), json!({ "key": key.to_string(), "owner": owner }));
+}
+
+/// A key that is ours and was not let in.
+pub(crate) fn key_refused(request: &RequestId, key: KeyId, why: &str) {
+    emit("api_key_refused", Some(request), json!({ "key": key.to_string(), "why": why }));
+}
+
+pub(crate) fn key_revoked(request: Option<&RequestId>, key: KeyId, owner: &str, by: &str) {
+    let details = json!({ "key": key.to_string(), "owner": owner, "by": by });
+    emit("api_key_revoked", request, details);
+}
+
+pub(crate) fn signing_key_rotated(kid: &str) {
+    emit("signing_key_rotated", None, json!({ "kid": kid }));
+}
+
+pub(crate) fn peer_login_refused(request: &RequestId, uid: u32, typed_name: &str, why: &str) {
+    emit(
+        "peer_login_refused",
+        Some(request),
+        json!({ "uid": uid, "user": typed(typed_name), "why": why }),
+    );
+}
+
+/// A refresh whose account is not what it was.
+pub(crate) fn refresh_refused(request: &RequestId, session: SessionId, why: &str) {
+    emit("refresh_refused", Some(request), json!({ "session": session.to_string(), "why": why }));
 }
 
 pub(crate) fn session_revoked(request: &RequestId, session: SessionId, why: &str) {
@@ -88,7 +181,17 @@ pub(crate) fn peer_refused(socket: &str, cause: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::*;
+
+    #[test]
+    fn what_was_typed_into_the_wrong_field_is_not_shown() {
+        let shown = typed("my-Passw0rd");
+        assert!(shown.starts_with("unknown(11)~") && !shown.contains("Passw"), "{shown}");
+        assert_eq!(shown, typed("my-Passw0rd"));
+        assert_ne!(shown, typed("my-Passw0rD"));
+        learn("some-account");
+        assert_eq!(typed("some-account"), "some-account");
+    }
 
     #[test]
     fn names_cannot_forge_log_lines() {

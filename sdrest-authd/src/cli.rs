@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Signs people in through PAM conversations and issues tokens; spawns nothing and loads no PAM module itself.
+/// Signs people in, through PAM conversations or its own user database, and issues tokens; spawns nothing and loads no PAM module itself.
 #[derive(Debug, Parser)]
 #[command(name = "sdrest-authd", version)]
 pub(crate) struct Cli {
@@ -19,10 +19,16 @@ pub(crate) struct Cli {
     /// Where one conversation program is started for each connection
     #[arg(long, value_name = "PATH")]
     pub(crate) conversation_socket: Option<PathBuf>,
-    /// Signing key, sessions, revocations, throttle
+    /// Where one conversation program that may change an expired password is started for each connection
+    #[arg(long, value_name = "PATH")]
+    pub(crate) chauthtok_socket: Option<PathBuf>,
+    /// Throttle, and what --auth-data-dir holds where that is not given
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// none or pam
+    /// Users, API keys, sessions, revocations, signing key
+    #[arg(long, value_name = "DIR")]
+    pub(crate) auth_data_dir: Option<PathBuf>,
+    /// none, jwt, api-key, unix, pam or optional
     #[arg(long, value_name = "METHOD")]
     pub(crate) auth: Option<String>,
     /// The file in /etc/pam.d that PAM logins use
@@ -40,6 +46,12 @@ pub(crate) struct Cli {
     /// How long an access token lasts, in minutes
     #[arg(long, value_name = "MINUTES")]
     pub(crate) jwt_expiration: Option<u64>,
+    /// Sign with HS256 and the secret in this file, at least 32 bytes
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt_secret_fd")]
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+    /// The same, with the secret in this open descriptor
+    #[arg(long, value_name = "N")]
+    pub(crate) jwt_secret_fd: Option<u32>,
     /// The account of the front end, by name or number
     #[arg(long, value_name = "USER")]
     pub(crate) api_user: Option<String>,

@@ -2,7 +2,8 @@
 //! Unknown keys are errors that name the key. What a front end may know of it goes out by `describe`.
 
 use crate::{
-    cli::Cli, conversation::PASSWORD_PROMPT, peer::uid_of, roles::Roles, throttle::Policy,
+    admission::Admission, cli::Cli, conversation::PASSWORD_PROMPT, peer::uid_of, roles::Roles,
+    throttle::Policy,
 };
 use regex::Regex;
 use sdrest_proto::authd::AuthMode;
@@ -37,13 +38,16 @@ struct FileConfig {
     socket: Option<PathBuf>,
     admin_socket: Option<PathBuf>,
     conversation_socket: Option<PathBuf>,
+    chauthtok_socket: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    auth_data_dir: Option<PathBuf>,
     auth: Option<String>,
     pam_service_name: Option<String>,
     auth_realm: Option<String>,
     public_paths: Option<Vec<String>>,
     enable_guest_access: Option<bool>,
     jwt_expiration: Option<u64>,
+    jwt_secret_file: Option<PathBuf>,
     issuer: Option<String>,
     api_user: Option<String>,
     conversation_user: Option<String>,
@@ -55,6 +59,17 @@ struct FileConfig {
     expose_pam_errors: Option<bool>,
     throttle: Option<bool>,
     roles: Option<Roles>,
+    allow_users: Vec<String>,
+    allow_groups: Vec<String>,
+    deny_users: Vec<String>,
+    deny_groups: Vec<String>,
+}
+
+/// Where the secret for HS256 is.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretSource {
+    File(PathBuf),
+    Descriptor(u32),
 }
 
 #[derive(Debug)]
@@ -62,13 +77,17 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) admin_socket: PathBuf,
     pub(crate) conversation_socket: PathBuf,
+    pub(crate) change_socket: Option<PathBuf>,
     pub(crate) state_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     pub(crate) mode: AuthMode,
     pub(crate) pam_service: String,
     pub(crate) realm: String,
     pub(crate) public_paths: Vec<String>,
     pub(crate) guests: bool,
     pub(crate) token_lifetime: Duration,
+    /// Nothing: an Ed25519 key of our own.
+    pub(crate) secret: Option<SecretSource>,
     pub(crate) issuer: String,
     pub(crate) api_uid: u32,
     pub(crate) conversation_uid: u32,
@@ -79,7 +98,7 @@ pub(crate) struct Config {
     pub(crate) password_prompt: Regex,
     pub(crate) expose_pam_errors: bool,
     pub(crate) throttle: Policy,
-    pub(crate) roles: Roles,
+    pub(crate) admission: Admission,
 }
 
 /// Reads `--config FILE`, or the default file and the `conf.d` beside it where they exist.
@@ -129,6 +148,18 @@ impl Config {
         let numbers = Numbers::read(&cli, &file)?;
         let users = Users::read(&cli, &file)?;
         let realm = cli.auth_realm.or(file.auth_realm).unwrap_or_else(|| SERVICE.to_owned());
+        let mode = mode(cli.auth.or(file.auth).as_deref().unwrap_or("pam"))?;
+        let guests = cli.enable_guest_access || file.enable_guest_access.unwrap_or(false);
+        let state_dir = cli
+            .state_dir
+            .or(file.state_dir)
+            .unwrap_or_else(|| PathBuf::from("/var/lib/sdrest/authd"));
+        let data_dir =
+            cli.auth_data_dir.or(file.auth_data_dir).unwrap_or_else(|| state_dir.clone());
+        let secret = cli
+            .jwt_secret_fd
+            .map(SecretSource::Descriptor)
+            .or(cli.jwt_secret_file.or(file.jwt_secret_file).map(SecretSource::File));
         let public = cli.public_paths.map(|list| split(&list)).or(file.public_paths);
         let run = Path::new("/run/sdrest");
         let path = |cli: Option<PathBuf>, file: Option<PathBuf>, name| {
@@ -142,11 +173,13 @@ impl Config {
                 file.conversation_socket,
                 "conversation.sock",
             ),
-            state_dir: cli
-                .state_dir
-                .or(file.state_dir)
-                .unwrap_or_else(|| "/var/lib/sdrest/authd".into()),
-            mode: mode(cli.auth.or(file.auth).as_deref().unwrap_or("pam"))?,
+            change_socket: cli.chauthtok_socket.or(file.chauthtok_socket),
+            state_dir,
+            data_dir,
+            secret,
+            // Who may come without credentials is a guest.
+            guests: guests || mode == AuthMode::Optional,
+            mode,
             pam_service: cli
                 .pam_service_name
                 .or(file.pam_service_name)
@@ -154,7 +187,6 @@ impl Config {
             issuer: file.issuer.unwrap_or_else(|| format!("urn:sdrest:{realm}")),
             realm: checked_realm(realm)?,
             public_paths: checked_paths(public)?,
-            guests: cli.enable_guest_access || file.enable_guest_access.unwrap_or(false),
             token_lifetime: Duration::from_secs(numbers.minutes * 60),
             api_uid: users.api,
             conversation_uid: users.conversation,
@@ -165,7 +197,13 @@ impl Config {
             password_prompt: pattern(file.password_prompt)?,
             expose_pam_errors: file.expose_pam_errors.unwrap_or(false),
             throttle: Policy { enabled: file.throttle.unwrap_or(true), ..Policy::default() },
-            roles: file.roles.unwrap_or_default(),
+            admission: Admission {
+                allow_users: file.allow_users,
+                allow_groups: file.allow_groups,
+                deny_users: file.deny_users,
+                deny_groups: file.deny_groups,
+                roles: file.roles.unwrap_or_default(),
+            },
         })
     }
 }
@@ -242,15 +280,11 @@ fn pattern(configured: Option<String>) -> Result<Regex, ConfigError> {
 }
 
 fn mode(text: &str) -> Result<AuthMode, ConfigError> {
-    match text {
-        "none" => Ok(AuthMode::None),
-        "pam" => Ok(AuthMode::Pam),
-        other => Err(ConfigError::Value {
-            name: "auth",
-            bounds: "none or pam",
-            value: format!("`{other}`"),
-        }),
-    }
+    text.parse().map_err(|_| ConfigError::Value {
+        name: "auth",
+        bounds: "none, jwt, api-key, unix, pam or optional",
+        value: format!("{text:?}"),
+    })
 }
 
 fn in_bounds(
@@ -298,44 +332,4 @@ fn checked_paths(paths: Option<Vec<String>>) -> Result<Vec<String>, ConfigError>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    fn load(toml: &str, flags: &[&str]) -> Result<Config, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("sdrest.toml");
-        fs::write(&file, toml).unwrap();
-        let path = file.to_str().unwrap();
-        let first = ["sdrest-authd", "--config", path];
-        let all = first.iter().chain(flags);
-        Config::load(Cli::try_parse_from(all).unwrap()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let text = "[api]\nx = 1\n[authd]\nauth = \"none\"\njwt_expiration = 5\nroles = { operator = [\"video\"] }\n";
-        let config = load(text, &["--jwt-expiration", "7", "--public-paths", "/a, /b"]).unwrap();
-        assert_eq!((config.mode, config.token_lifetime.as_secs()), (AuthMode::None, 420));
-        assert_eq!(config.public_paths, ["/a", "/b"]);
-        assert_eq!(config.roles.admin, ["sdrest-admin"]);
-        assert_eq!(config.failure_floor, Duration::from_secs(2));
-    }
-
-    #[test]
-    fn every_mistake_is_named() {
-        for (toml, flags, named) in [
-            ("[authd]\nfoo = 1", &[][..], "foo"),
-            ("[atuhd]", &[], "atuhd"),
-            ("", &["--auth", "maybe"], "maybe"),
-            ("", &["--public-paths", "api"], "\"api\""),
-            ("", &["--jwt-expiration", "0"], "1 to 10080"),
-            ("", &["--api-user", "no-such-user"], "no-such-user"),
-            ("", &["--auth-realm", "a\"b"], "auth-realm"),
-            ("[authd]\npassword_prompt = \"(\"", &[], "password_prompt"),
-        ] {
-            let error = load(toml, flags).unwrap_err();
-            assert!(error.contains(named), "{error}");
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
 //! sdrest-authd: signs people in. It follows PAM conversations that run in other processes, holds the signing key,
-//! the sessions, the throttle and the audit log. It spawns nothing, loads no PAM module and asks no NSS.
+//! the sessions, users, API keys, the throttle and the audit log. It spawns nothing, loads no PAM module and asks no NSS.
 //!
 //! main reads as the security argument: no dumps → configuration → sockets and state, opened while that is still
 //! possible → sandbox → runtime → nothing is served before the self-tests have passed.
@@ -10,10 +10,14 @@
 )]
 #![forbid(unsafe_code)]
 
+mod admin;
+mod admission;
+mod api_keys;
 mod audit;
 mod cli;
 mod config;
 mod conversation;
+mod doors;
 mod listener;
 mod peer;
 mod privileges;
@@ -21,36 +25,32 @@ mod random;
 mod roles;
 mod sandbox;
 mod server;
+mod service;
+mod standing;
+mod start;
 mod state_dir;
 mod subjects;
 mod throttle;
 mod tokens;
+mod users;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use cli::Cli;
 use config::Config;
-use conversation::{ConversationSocket, Limits, Pacing, Table};
+use doors::{AdminDoor, Door};
 use listener::Passed;
 use sandbox::Sandboxed;
-use sdrest_proto::{authd::AuthMode, transport::TrustedUids};
-use server::{Door, Service};
+use sdrest_proto::transport::TrustedUids;
+use service::Service;
+use start::Stores;
 use state_dir::StateDir;
-use std::{
-    io::Write,
-    os::unix::net::UnixListener,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
-};
+use std::{io::Write, os::unix::net::UnixListener, process::ExitCode, sync::Arc, time::Duration};
 use throttle::Throttle;
-use tokens::{AccessTokens, SigningKey, TokenIssuer};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the throttle is written and finished conversations are swept.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// How long the conversation socket may take to come up.
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match run() {
@@ -74,19 +74,23 @@ fn run() -> anyhow::Result<()> {
     let admin = passed
         .take_or_bind("authd-admin", &config.admin_socket)
         .context("the administrators' socket")?;
+    let secret = config.secret.as_ref().map(start::read_secret).transpose()?;
     let state = StateDir::open(&config.state_dir)?;
+    let data = StateDir::open(&config.data_dir)?;
     let sandboxed = match no_sandbox {
         Some(reason) => Sandboxed::left_open(&reason),
-        None => sandbox::close(state.path())?,
+        None => sandbox::close(&[state.path(), data.path()])?,
     };
-    let key = SigningKey::load_or_make(&state)?;
-    let access = AccessTokens::new(key, config.issuer.clone(), config.token_lifetime.as_secs());
-    let tokens = TokenIssuer::load(&state, access, config.roles.clone())?;
-    let throttle = Arc::new(Throttle::load(&state, config.throttle)?);
+    let stores = Stores::load(&config, &state, data, secret)?;
+    let throttle = Arc::clone(&stores.throttle);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let parts = Parts { state, sandboxed, tokens, throttle, front, admin };
-    let result = runtime.block_on(serve(config, parts));
+    let sockets = Sockets { front, admin };
+    let result = runtime.block_on(async {
+        let doors = sockets.open(&config)?;
+        let service = Arc::new(start::service(config, stores, sandboxed).await?);
+        serve(service, doors, Housekeeping { throttle, state }).await
+    });
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
@@ -107,111 +111,74 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that was opened before the sandbox closed.
-struct Parts {
-    state: StateDir,
-    sandboxed: Sandboxed,
-    tokens: TokenIssuer,
-    throttle: Arc<Throttle>,
+/// The sockets that were opened before the sandbox closed.
+struct Sockets {
     front: UnixListener,
     admin: UnixListener,
 }
 
-async fn serve(config: Config, parts: Parts) -> anyhow::Result<()> {
-    let Parts { state, sandboxed, tokens, throttle, front, admin } = parts;
-    let table = match config.mode {
-        AuthMode::None => None,
-        AuthMode::Pam => Some(pam_table(&config, &throttle).await?),
-    };
-    let service = Arc::new(Service {
-        mode: config.mode,
-        realm: config.realm,
-        public_paths: config.public_paths,
-        guests: config.guests,
-        tokens: Arc::new(tokens),
-        table,
-        sandbox: sandboxed,
-        began: Instant::now(),
-        refused_peers: AtomicU64::new(0),
-    });
-    let front = Door {
-        listener: tokio::net::UnixListener::from_std(front)?,
-        trusted: TrustedUids::new([config.api_uid, 0]),
-    };
-    // Whoever may only be the front end is not an administrator, whatever the list says.
-    let own = nix::unistd::geteuid().as_raw();
-    let admins = config.admin_uids.into_iter().filter(|uid| *uid != config.api_uid || *uid == own);
-    let admin = Door {
-        listener: tokio::net::UnixListener::from_std(admin)?,
-        trusted: TrustedUids::new(admins.chain([0])),
-    };
+impl Sockets {
+    fn open(self, config: &Config) -> anyhow::Result<(Door, AdminDoor)> {
+        let front = Door {
+            listener: tokio::net::UnixListener::from_std(self.front)?,
+            trusted: TrustedUids::new([config.api_uid, 0]),
+        };
+        // Whoever may only be the front end is not an administrator, whatever the lists say.
+        let own = nix::unistd::geteuid().as_raw();
+        let never = (config.api_uid != own && config.api_uid != 0).then_some(config.api_uid);
+        let admin = AdminDoor {
+            listener: tokio::net::UnixListener::from_std(self.admin)?,
+            listed: config.admin_uids.iter().copied().chain([0]).collect(),
+            never,
+        };
+        Ok((front, admin))
+    }
+}
+
+async fn serve(
+    service: Arc<Service>,
+    (front, admin): (Door, AdminDoor),
+    house: Housekeeping,
+) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!("serving; auth {}", service.mode.as_str());
+    tracing::info!("serving; auth {}", service.ways.mode.as_str());
     tokio::select! {
-        () = server::serve(Arc::clone(&service), front) => {}
-        () = server::serve_admin(Arc::clone(&service), admin) => {}
-        () = keep_house(&service, &throttle, &state) => {}
+        () = doors::serve(Arc::clone(&service), front) => {}
+        () = doors::serve_admin(Arc::clone(&service), admin) => {}
+        () = house.keep(&service) => {}
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
-    throttle.save(&state)?;
+    service.keys.save()?;
+    house.throttle.save(&house.state)?;
     Ok(())
 }
 
-/// The table of conversations, once the conversation program has said that logins can run.
-async fn pam_table(config: &Config, throttle: &Arc<Throttle>) -> anyhow::Result<Table> {
-    let socket = ConversationSocket {
-        path: config.conversation_socket.clone(),
-        trusted: TrustedUids::new([0, config.conversation_uid]),
-    };
-    let give_up = Instant::now() + PROBE_PATIENCE;
-    loop {
-        match socket.probe(&config.pam_service).await {
-            Ok(()) => break,
-            Err(error @ conversation::LinkError::Fault(_)) => {
-                bail!("PAM logins cannot run: {error}")
-            }
-            Err(error) if Instant::now() >= give_up => bail!("PAM logins cannot run: {error}"),
-            Err(error) => tracing::debug!("{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let pacing = Pacing {
-        failure_floor: config.failure_floor,
-        step: config.step,
-        total: config.total,
-        password_prompt: config.password_prompt.clone(),
-        expose_pam_errors: config.expose_pam_errors,
-    };
-    Ok(Table::new(
-        socket,
-        config.pam_service.clone(),
-        pacing,
-        Arc::clone(throttle),
-        Limits::default(),
-    ))
+/// What is written now and then.
+struct Housekeeping {
+    throttle: Arc<Throttle>,
+    state: StateDir,
 }
 
-async fn keep_house(service: &Service, throttle: &Arc<Throttle>, state: &StateDir) {
-    loop {
-        tokio::time::sleep(HOUSEKEEPING).await;
-        if let Some(table) = &service.table {
-            table.sweep();
-        }
-        let (throttle, state, tokens) =
-            (Arc::clone(throttle), state.clone(), Arc::clone(&service.tokens));
-        match tokio::task::spawn_blocking(move || {
-            throttle.save(&state).and_then(|()| tokens.sweep())
-        })
-        .await
-        {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("{error}"),
-            Err(error) => tracing::error!("{error}"),
+impl Housekeeping {
+    async fn keep(&self, service: &Service) {
+        loop {
+            tokio::time::sleep(HOUSEKEEPING).await;
+            service.table.sweep();
+            let (throttle, state) = (Arc::clone(&self.throttle), self.state.clone());
+            let (tokens, keys) = (Arc::clone(&service.tokens), Arc::clone(&service.keys));
+            let written = tokio::task::spawn_blocking(move || {
+                throttle.save(&state).and_then(|()| tokens.sweep()).and_then(|()| keys.save())
+            });
+            match written.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("{error}"),
+                Err(error) => tracing::error!("{error}"),
+            }
         }
     }
 }

@@ -18,6 +18,22 @@ pub(crate) fn uid_of(user: &str, passwd: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("there is no account {} in /etc/passwd", quote(user)))
 }
 
+/// Whether an account is in a group: as its primary one, or as a listed member. By the text of /etc/passwd and
+/// /etc/group; groups of a directory do not count.
+pub(crate) fn is_member(uid: u32, group: &str, passwd: &str, groups: &str) -> bool {
+    let Some(line) = groups.lines().find(|line| line.split(':').next() == Some(group)) else {
+        return false;
+    };
+    let (gid, members) = (line.split(':').nth(2), line.split(':').nth(3).unwrap_or_default());
+    let own =
+        |line: &&str| line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid);
+    passwd.lines().filter(own).any(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        let primary = gid.is_some() && line.split(':').nth(3) == gid;
+        !name.is_empty() && (primary || members.split(',').any(|member| member == name))
+    })
+}
+
 /// Where a request came from, as far as limits are concerned: an IPv4 address, the /64 of an IPv6 address, or this
 /// machine. The front end says so; it can lie, and gains only that its own limits count wrongly.
 #[derive(Clone, Debug)]
@@ -72,6 +88,16 @@ mod tests {
         assert_eq!(uid_of("sdrest-api", passwd), Ok(993));
         assert_eq!(uid_of("17", passwd), Ok(17));
         assert!(uid_of("nobody-here", passwd).unwrap_err().contains("nobody-here"));
+    }
+
+    #[test]
+    fn members_are_listed_or_have_it_as_their_primary_group() {
+        let passwd = "a:x:1001:1001::/:/\nb:x:1002:50::/:/\nc:x:1003:1003::/:/\nbroken\n";
+        let groups = "other:x:51:c\nsdrest-admin:x:50:a,x\nsdrest-admins:x:52:c\nbroken\n";
+        let member = |uid| is_member(uid, "sdrest-admin", passwd, groups);
+        assert!(member(1001) && member(1002));
+        assert!(!member(1003) && !member(9) && !is_member(1001, "none", passwd, groups));
+        assert!(!is_member(1001, "sdrest-admin", "a:x:1001", "sdrest-admin"));
     }
 
     #[test]

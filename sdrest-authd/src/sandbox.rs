@@ -1,5 +1,5 @@
 //! What authd shuts behind itself before it serves: new privileges, every capability, the file system but its state
-//! folder (Landlock, landlock(7)), and the calls that it has no use for (seccomp(2)). `Sandboxed` is the proof, and
+//! folders and reading in /etc (Landlock, landlock(7)), and the calls that it has no use for (seccomp(2)). `Sandboxed` is the proof, and
 //! serving asks for it; only a named, logged choice makes one without closing anything.
 
 use landlock::{
@@ -100,9 +100,9 @@ const REFUSED: &[i64] = &[
 ];
 
 /// Closes the sandbox. Must run while there is one thread.
-pub(crate) fn close(state_dir: &Path) -> Result<Sandboxed, SandboxError> {
+pub(crate) fn close(state_dirs: &[&Path]) -> Result<Sandboxed, SandboxError> {
     drop_capabilities()?;
-    let abi = restrict_files(state_dir)?;
+    let abi = restrict_files(state_dirs)?;
     let filter = filter().map_err(failed("seccomp filter"))?;
     seccompiler::apply_filter_all_threads(&filter).map_err(failed("seccomp"))?;
     Ok(Sandboxed { report: look(abi, SandboxState::Closed) })
@@ -130,9 +130,10 @@ fn drop_capabilities() -> Result<(), SandboxError> {
         .map_err(|cause| SandboxError { what: "no_new_privs", cause: cause.to_string() })
 }
 
-/// The state folder may be written, this process's own status read, and nothing else opened. Connecting to a Unix
-/// socket by its path stays possible: Landlock does not govern that.
-fn restrict_files(state_dir: &Path) -> Result<u32, SandboxError> {
+/// The state folders may be written, this process's own status and what is in /etc read, and nothing else opened:
+/// members of the administrators' group are looked up at every connection, and /etc/group is a new file after each
+/// change. Connecting to a Unix socket by its path stays possible: Landlock does not govern that.
+fn restrict_files(state_dirs: &[&Path]) -> Result<u32, SandboxError> {
     let abi = ABI::V6;
     let files = AccessFs::ReadFile
         | AccessFs::ReadDir
@@ -149,8 +150,11 @@ fn restrict_files(state_dir: &Path) -> Result<u32, SandboxError> {
             // Not abstract sockets: a service manager's may be one (sd_notify(3)).
             .scope(Scope::Signal)?
             .create()?;
-        if let Ok(state) = PathFd::new(state_dir) {
+        for state in state_dirs.iter().flat_map(PathFd::new) {
             ruleset = ruleset.add_rule(PathBeneath::new(state, files))?;
+        }
+        if let Ok(etc) = PathFd::new("/etc") {
+            ruleset = ruleset.add_rule(PathBeneath::new(etc, AccessFs::ReadFile))?;
         }
         if let Ok(status) = status {
             ruleset = ruleset.add_rule(PathBeneath::new(status, AccessFs::ReadFile))?;

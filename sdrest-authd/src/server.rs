@@ -1,148 +1,117 @@
-//! The verbs, thin: each turns a request into a call of a room below, and the room's answer into proto's words. The
-//! front end's socket has no verb that takes a name as authority; the admin socket is another service on another
-//! socket, and the front end's account is refused there.
+//! The verbs of the front end's socket, thin: each turns a request into a call of a room below, and the room's answer
+//! into proto's words. No verb here takes a name as authority; `login_peer` alone takes the kernel's word from the
+//! front end, and only where the administrator chose a mode without passwords.
 
 use crate::{
     audit,
-    conversation::{Begin, Entry, State, Table, UntilAsked, gone},
+    conversation::{Begin, UntilAsked, denied},
     peer::Source,
-    sandbox::Sandboxed,
-    tokens::{AUDIENCE, TokenIssuer},
+    service::{Service, blocking},
+    standing::{Owner, Standing},
+    tokens::AUDIENCE,
 };
-use futures::StreamExt;
 use sdrest_proto::{
-    BUILD,
-    authd::{AuthMode, Authd, AuthdAdmin, AuthdDescription, Revocations},
+    api_key::{KeyHolder, KeyInfo, MadeKey, NewKey},
+    authd::{Authd, AuthdDescription, Claims, Revocations, SignIn, Whose},
+    conversation::{AccountKey, Denial},
     error::{ErrorCode, Fault},
-    health::{Health, Serving},
-    id::RequestId,
-    login::{BeginLogin, ConversationRef, Grant, LoginState, Poll, Respond, Step},
-    secret::{BearerToken, RefreshToken},
-    transport::{self, AUTHD, AUTHD_ADMIN, TrustedUids},
+    health::Health,
+    id::{KeyId, RequestId},
+    login::{BeginLogin, ConversationRef, Grant, PeerLogin, Poll, Respond, Step},
+    secret::{ApiKey, BearerToken, RefreshToken},
 };
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
-use tarpc::{
-    context::Context,
-    server::{BaseChannel, Channel},
-};
-use tokio::net::{UnixListener, UnixStream};
+use std::{sync::Arc, time::Duration};
+use tarpc::context::Context;
 
 /// The longest that an answer is held.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Requests at once on one connection.
-const IN_FLIGHT: usize = 512;
-
-/// What both services stand on.
-pub(crate) struct Service {
-    pub(crate) mode: AuthMode,
-    pub(crate) realm: String,
-    pub(crate) public_paths: Vec<String>,
-    pub(crate) guests: bool,
-    pub(crate) tokens: Arc<TokenIssuer>,
-    /// Without PAM there are no conversations.
-    pub(crate) table: Option<Table>,
-    pub(crate) sandbox: Sandboxed,
-    pub(crate) began: Instant,
-    pub(crate) refused_peers: AtomicU64,
-}
 
 #[derive(Clone)]
-struct Verbs(Arc<Service>);
+pub(crate) struct Verbs(pub(crate) Arc<Service>);
 
-impl Service {
-    fn table(&self) -> Result<&Table, Fault> {
-        self.table.as_ref().ok_or_else(|| {
-            let message = "this server runs without PAM authentication (PAM_NOT_AVAILABLE)";
-            Fault::new(ErrorCode::PamAuthUnavailable, message)
-        })
-    }
-
-    fn health(&self) -> Health {
-        let mut figures = self.table.as_ref().map(Table::figures).unwrap_or_default();
-        figures.push((
-            "sessions".to_owned(),
-            u64::try_from(self.tokens.sessions()).unwrap_or(u64::MAX),
-        ));
-        figures.push(("refused_peers".to_owned(), self.refused_peers.load(Ordering::Relaxed)));
-        let reachable = self.table.as_ref().is_none_or(Table::reachable);
-        let lacking = if reachable { "" } else { "; the conversation program does not start" };
-        Health {
-            serving: if reachable { Serving::Serving } else { Serving::Degraded },
-            detail: format!("auth {}{lacking}", self.mode.as_str()),
-            build: BUILD.to_owned(),
-            pid: std::process::id(),
-            uid: nix::unistd::geteuid().as_raw(),
-            uptime_seconds: self.began.elapsed().as_secs(),
-            sandbox: self.sandbox.report().clone(),
-            figures,
+impl Verbs {
+    /// Whether the account of a refresh token's session is still good; a definite no ends the session.
+    async fn renewed(&self, token: &RefreshToken, request: RequestId) -> Result<Renewed, Fault> {
+        let Some((id, session)) = self.0.tokens.session_of(token) else {
+            return Ok(Renewed::NoSession);
+        };
+        let owner = Owner { subject: &session.subject, name: &session.name, uid: session.uid };
+        let standing = if self.0.ways.begins(owner.subject) {
+            self.0.standings.of(&owner).await
+        } else {
+            Standing::Ended(denied(Denial::AcctDenied))
+        };
+        match standing {
+            Standing::Good(role) => Ok(Renewed::As(role)),
+            Standing::Unsure(fault) => {
+                audit::refresh_refused(&request, id, fault.code.as_str());
+                Err(fault)
+            }
+            Standing::Ended(fault) => {
+                let why = fault.code.as_str();
+                audit::refresh_refused(&request, id, why);
+                blocking(&self.0.tokens, request, move |tokens| {
+                    tokens.end_session(id, why, &request)
+                })
+                .await?;
+                Err(fault)
+            }
         }
     }
 
-    /// What the caller is told of a conversation; an end is exchanged for a grant here, and then it is gone.
-    async fn step(&self, entry: &Entry, after: u32) -> Result<Step, Fault> {
-        let view = entry.view(after);
-        let state = match view.state {
-            State::Running => LoginState::Running,
-            State::Waiting(prompts) => LoginState::Waiting { prompts },
-            State::Gone => return Err(gone()),
-            State::Finished(finished) => {
-                if let Some(table) = &self.table {
-                    table.remove(entry.id);
-                }
-                match finished {
-                    Err(fault) => LoginState::Failed(fault),
-                    Ok(account) => {
-                        let request = entry.request();
-                        let grant = blocking(&self.tokens, request, move |tokens| {
-                            tokens.grant(&account, &request)
-                        })
-                        .await;
-                        grant.map_or_else(LoginState::Failed, LoginState::Succeeded)
-                    }
-                }
-            }
+    /// The account that the kernel named, if it is the one that was typed.
+    async fn peer(&self, login: &PeerLogin) -> Result<Grant, Fault> {
+        let wrong = || denied(Denial::AuthErr);
+        let account = match self.0.table.questions().account(AccountKey::Uid(login.uid)).await {
+            Ok(account) => account,
+            Err(denial @ (Denial::Unavailable | Denial::Timeout)) => return Err(denied(denial)),
+            Err(_) => return Err(wrong()),
         };
-        Ok(Step {
-            id: entry.id,
-            secret: None,
-            sequence: view.sequence,
-            state,
-            messages: view.messages,
-            expires_in_ms: milliseconds(view.expires_in),
-            step_expires_in_ms: milliseconds(view.step_expires_in),
-        })
+        if account.username != login.username {
+            return Err(wrong());
+        }
+        audit::learn(account.username.as_str());
+        let request = login.request;
+        blocking(&self.0.tokens, request, move |tokens| tokens.grant_peer(&account, &request)).await
     }
+}
+
+/// What is known before a refresh token is spent.
+enum Renewed {
+    As(sdrest_proto::identity::Role),
+    /// The token opens nothing; spending it says why.
+    NoSession,
 }
 
 impl Authd for Verbs {
     async fn describe(self, _: Context) -> AuthdDescription {
         let access = self.0.tokens.access();
+        let ways = self.0.ways;
         AuthdDescription {
-            mode: self.0.mode,
+            mode: ways.mode,
+            sign_in: ways.sign_in(),
+            pam: ways.pam,
+            api_keys: ways.takes_keys(),
+            signature: access.signature(),
             realm: self.0.realm.clone(),
             public_paths: self.0.public_paths.clone(),
             guests: self.0.guests,
             issuer: access.issuer().to_owned(),
             audience: AUDIENCE.to_owned(),
-            keys: vec![access.verifying_key()],
+            keys: access.verifying_keys(),
         }
     }
 
     async fn begin(self, _: Context, login: BeginLogin) -> Result<Step, Fault> {
         let until = if login.password.is_some() { UntilAsked::Yes } else { UntilAsked::No };
-        let entry = self.0.table()?.begin(Begin {
+        let backend = self.0.backend(&login.username)?;
+        let begin = Begin {
             username: login.username,
             password: login.password,
             source: Source::new(login.source),
             request: login.request,
-        })?;
+        };
+        let entry = self.0.table.begin(begin, backend)?;
         entry.news(0, wait(login.wait_ms), until).await;
         let mut step = self.0.step(&entry, 0).await?;
         step.secret = Some(entry.secret());
@@ -151,19 +120,87 @@ impl Authd for Verbs {
 
     async fn respond(self, _: Context, respond: Respond) -> Result<Step, Fault> {
         let (after, patience) = (respond.sequence, wait(respond.wait_ms));
-        let entry = self.0.table()?.respond(respond).await?;
+        let entry = self.0.table.respond(respond).await?;
         entry.news(after, patience, UntilAsked::No).await;
         self.0.step(&entry, after).await
     }
 
     async fn poll(self, _: Context, poll: Poll) -> Result<Step, Fault> {
-        let entry = self.0.table()?.find(&poll.conversation)?;
-        entry.news(poll.after, wait(poll.wait_ms), UntilAsked::No).await;
+        let entry = self.0.table.find(&poll.conversation)?;
+        entry.news_for_one_more(poll.after, wait(poll.wait_ms)).await?;
         self.0.step(&entry, poll.after).await
     }
 
-    async fn cancel(self, _: Context, conversation: ConversationRef) -> Result<(), Fault> {
-        self.0.table()?.cancel(&conversation)
+    async fn cancel(
+        self,
+        _: Context,
+        conversation: ConversationRef,
+        _: RequestId,
+    ) -> Result<(), Fault> {
+        self.0.table.cancel(&conversation)
+    }
+
+    async fn login_peer(self, _: Context, login: PeerLogin) -> Result<Grant, Fault> {
+        if self.0.ways.sign_in() != SignIn::Peer {
+            audit::peer_login_refused(&login.request, login.uid, login.username.as_str(), "mode");
+            let message = "this server does not sign in by the kernel's word";
+            return Err(Fault::new(ErrorCode::Forbidden, message));
+        }
+        self.peer(&login).await.inspect_err(|fault| {
+            let (name, why) = (login.username.as_str(), fault.code.as_str());
+            audit::peer_login_refused(&login.request, login.uid, name, why);
+        })
+    }
+
+    async fn introspect(
+        self,
+        _: Context,
+        token: BearerToken,
+        _: RequestId,
+    ) -> Result<Claims, Fault> {
+        self.0.tokens.introspect(&token)
+    }
+
+    async fn check_key(
+        self,
+        _: Context,
+        key: ApiKey,
+        request: RequestId,
+    ) -> Result<KeyHolder, Fault> {
+        if !self.0.ways.takes_keys() {
+            return Err(Fault::new(ErrorCode::TokenInvalid, "this server takes no API keys"));
+        }
+        self.0.keys.check(&key, &request).await
+    }
+
+    async fn make_key(
+        self,
+        _: Context,
+        token: BearerToken,
+        new: NewKey,
+        request: RequestId,
+    ) -> Result<MadeKey, Fault> {
+        blocking(&self.0.keys, request, move |keys| keys.make(&token, new, &request)).await
+    }
+
+    async fn list_keys(
+        self,
+        _: Context,
+        token: BearerToken,
+        whose: Whose,
+        _: RequestId,
+    ) -> Result<Vec<KeyInfo>, Fault> {
+        self.0.keys.list(&token, whose)
+    }
+
+    async fn revoke_key(
+        self,
+        _: Context,
+        token: BearerToken,
+        key: KeyId,
+        request: RequestId,
+    ) -> Result<(), Fault> {
+        blocking(&self.0.keys, request, move |keys| keys.revoke(&token, key, &request)).await
     }
 
     async fn refresh(
@@ -172,7 +209,12 @@ impl Authd for Verbs {
         token: RefreshToken,
         request: RequestId,
     ) -> Result<Grant, Fault> {
-        blocking(&self.0.tokens, request, move |tokens| tokens.refresh(&token, &request)).await
+        let role = match self.renewed(&token, request).await? {
+            Renewed::As(role) => Some(role),
+            Renewed::NoSession => None,
+        };
+        blocking(&self.0.tokens, request, move |tokens| tokens.refresh(&token, role, &request))
+            .await
     }
 
     async fn logout(self, _: Context, token: BearerToken, request: RequestId) -> Result<(), Fault> {
@@ -188,100 +230,6 @@ impl Authd for Verbs {
     }
 }
 
-impl AuthdAdmin for Verbs {
-    async fn health(self, _: Context) -> Health {
-        self.0.health()
-    }
-}
-
-/// Runs what waits for the disk where waiting is allowed.
-async fn blocking<T: Send + 'static>(
-    tokens: &Arc<TokenIssuer>,
-    request: RequestId,
-    work: impl FnOnce(&TokenIssuer) -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let tokens = Arc::clone(tokens);
-    tokio::task::spawn_blocking(move || work(&tokens)).await.unwrap_or_else(|error| {
-        tracing::error!(request_id = %request, "tokens: {error}");
-        Err(Fault::new(ErrorCode::Internal, "the login service failed; its log says why"))
-    })
-}
-
 fn wait(milliseconds: u32) -> Duration {
     Duration::from_millis(milliseconds.into()).min(LONGEST_WAIT)
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// One of the two sockets, with who may connect to it.
-pub(crate) struct Door {
-    pub(crate) listener: UnixListener,
-    pub(crate) trusted: TrustedUids,
-}
-
-/// Serves the front end's socket until the task is dropped.
-pub(crate) async fn serve(service: Arc<Service>, door: Door) {
-    loop {
-        let Some(stream) = next(&door, AUTHD.name).await else { continue };
-        let (service, trusted) = (Arc::clone(&service), door.trusted.clone());
-        tokio::spawn(async move {
-            match transport::accept(stream, &trusted, AUTHD).await {
-                Ok((_, transport)) => {
-                    BaseChannel::with_defaults(transport)
-                        .max_concurrent_requests(IN_FLIGHT)
-                        .execute(Authd::serve(Verbs(service)))
-                        .for_each(|request| async {
-                            tokio::spawn(request);
-                        })
-                        .await;
-                }
-                Err(error) => refused(&service, AUTHD.name, &error),
-            }
-        });
-    }
-}
-
-/// Serves the administrators' socket until the task is dropped.
-pub(crate) async fn serve_admin(service: Arc<Service>, door: Door) {
-    loop {
-        let Some(stream) = next(&door, AUTHD_ADMIN.name).await else { continue };
-        let (service, trusted) = (Arc::clone(&service), door.trusted.clone());
-        tokio::spawn(async move {
-            match transport::accept(stream, &trusted, AUTHD_ADMIN).await {
-                Ok((_, transport)) => {
-                    BaseChannel::with_defaults(transport)
-                        .max_concurrent_requests(IN_FLIGHT)
-                        .execute(AuthdAdmin::serve(Verbs(service)))
-                        .for_each(|request| async {
-                            tokio::spawn(request);
-                        })
-                        .await;
-                }
-                Err(error) => refused(&service, AUTHD_ADMIN.name, &error),
-            }
-        });
-    }
-}
-
-async fn next(door: &Door, name: &'static str) -> Option<UnixStream> {
-    match door.listener.accept().await {
-        Ok((stream, _)) => Some(stream),
-        Err(error) => {
-            tracing::warn!("{name}: accept: {error}");
-            // Out of descriptors: somebody has to close one first.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
-}
-
-fn refused(service: &Service, socket: &'static str, error: &io::Error) {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        service.refused_peers.fetch_add(1, Ordering::Relaxed);
-        audit::peer_refused(socket, &error.to_string());
-    } else {
-        tracing::debug!("{socket}: {error}");
-    }
 }

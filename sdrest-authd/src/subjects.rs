@@ -1,7 +1,10 @@
 //! The subject of a Unix account: `unix:<uid>:<epoch>`. The epoch moves when a uid is first seen under another name
 //! than before, so a uid that is given to somebody new does not come with the pictures of the one before.
 
-use crate::state_dir::{StateDir, StateError};
+use crate::{
+    audit,
+    state_dir::{StateDir, StateError},
+};
 use sdrest_proto::identity::Subject;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -24,7 +27,9 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
-        Ok(Self { dir: dir.clone(), seen: Mutex::new(dir.read_json(FILE)?) })
+        let seen: BTreeMap<u32, Seen> = dir.read_json(FILE)?;
+        seen.values().for_each(|account| audit::learn(&account.name));
+        Ok(Self { dir: dir.clone(), seen: Mutex::new(seen) })
     }
 
     /// The subject for this account now; on disk before it is answered. Blocks for a disk write where the account is

@@ -2,7 +2,7 @@
 //! lookup that fails is a failed login: somebody whose groups are unknown has no role.
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
-use sdrest_proto::conversation::AccountFacts;
+use sdrest_proto::conversation::{AccountFacts, AccountKey, Denial, Verdict};
 use std::{collections::BTreeSet, ffi::CString};
 use thiserror::Error;
 
@@ -36,8 +36,38 @@ pub(crate) enum AccountError {
     Lookup { what: &'static str, cause: String },
 }
 
+impl AccountError {
+    /// A database that does not answer refuses nobody for good; everything else is `refusal`.
+    pub(crate) fn as_verdict(&self, refusal: Denial) -> Verdict {
+        let denial =
+            if matches!(self, Self::Lookup { .. }) { Denial::Unavailable } else { refusal };
+        Verdict::Denied { denial, pam_code: 0 }
+    }
+}
+
 fn lookup(what: &'static str) -> impl Fn(nix::Error) -> AccountError {
     move |cause| AccountError::Lookup { what, cause: cause.to_string() }
+}
+
+/// Names that no module may see: some would build a path or a command line from them.
+pub(crate) fn plausible(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(['-', '.'])
+        && !name
+            .chars()
+            .any(|c| matches!(c, '/' | ':' | ',') || c.is_control() || c.is_whitespace())
+}
+
+/// The facts of the account with this name or number, if it may sign in.
+pub(crate) fn find(who: &AccountKey, policy: &AccountPolicy) -> Result<AccountFacts, AccountError> {
+    match who {
+        AccountKey::Name(name) if plausible(name) => facts(name, policy),
+        AccountKey::Name(_) => Err(AccountError::Unknown),
+        AccountKey::Uid(uid) => {
+            let user = User::from_uid(Uid::from_raw(*uid)).map_err(lookup("the uid"))?;
+            facts(&user.ok_or(AccountError::Unknown)?.name, policy)
+        }
+    }
 }
 
 /// The account's facts, if it may sign in.
@@ -95,6 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_that_could_be_paths_or_flags_never_reach_a_module() {
+        for bad in ["", "../../etc/passwd", "-x", "alice:0", "alice ", "a/b", "a\nb", ".hidden"] {
+            assert!(!plausible(bad), "{bad:?}");
+        }
+        for good in ["alice", "SD\\win1", "alice@example.org", "m.müller"] {
+            assert!(plausible(good), "{good:?}");
+        }
+    }
+
+    #[test]
     fn root_system_accounts_and_others_are_refused() {
         let policy = AccountPolicy { min_uid: 1000, only_uid: None };
         assert!(matches!(facts("root", &policy), Err(AccountError::Root)));
@@ -103,6 +143,11 @@ mod tests {
             Err(AccountError::BelowMinimum { .. })
         ));
         assert!(matches!(facts("no-such-account-here", &policy), Err(AccountError::Unknown)));
+        assert!(matches!(find(&AccountKey::Uid(0), &policy), Err(AccountError::Root)));
+        let nobody = AccountKey::Uid(4_000_000_001);
+        assert!(matches!(find(&nobody, &policy), Err(AccountError::Unknown)));
+        let path = AccountKey::Name("../../etc/passwd".to_owned());
+        assert!(matches!(find(&path, &policy), Err(AccountError::Unknown)));
         let one = AccountPolicy { min_uid: 1000, only_uid: Some(33) };
         assert!(allowed(Uid::from_raw(33), &one).is_ok());
         assert!(matches!(allowed(Uid::from_raw(1001), &one), Err(AccountError::NotTheOne { .. })));

@@ -17,6 +17,7 @@ Usage: sdrest-conversation --authd-user USER [options]
   --pam-config-dir DIR  service files are in DIR instead of /etc/pam.d
   --min-uid N           accounts below never sign in (default 1000)
   --only-uid USER       this account and no other may sign in
+  --change-expired      a login that ends with an expired password may go on to change it (needs a writable /etc)
   --no-sandbox REASON   keep every capability and privilege of the launcher
   --help, --version";
 
@@ -32,7 +33,16 @@ pub(crate) struct Options {
     pub(crate) authd: u32,
     pub(crate) confdir: Option<PathBuf>,
     pub(crate) accounts: AccountPolicy,
+    /// Whether an expired password may be changed; without it pam_chauthtok is never called.
+    pub(crate) expired: Expired,
     pub(crate) no_sandbox: Option<String>,
+}
+
+/// What happens to a password that has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    Refuse,
+    Change,
 }
 
 #[derive(Debug)]
@@ -48,6 +58,8 @@ pub(crate) enum CliError {
     Unknown(String),
     #[error("`{0}` needs a value")]
     NoValue(String),
+    #[error("`{0}` takes no value")]
+    Valueless(String),
     #[error("`{flag}` must be {bounds}, got `{value}`")]
     Bad { flag: String, bounds: &'static str, value: String },
     #[error("`--authd-user` is missing: without it anybody could be at the other end")]
@@ -58,6 +70,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     let (mut authd, mut confdir, mut min_uid, mut only_uid, mut no_sandbox) =
         (None, None, MIN_UID, None, None);
+    let mut expired = Expired::Refuse;
     while let Some(argument) = arguments.next() {
         let (flag, inline) = match argument.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
@@ -66,6 +79,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         match flag.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
             "--version" | "-V" => return Ok(Command::Version),
+            "--change-expired" if inline.is_some() => return Err(CliError::Valueless(flag)),
+            "--change-expired" => {
+                expired = Expired::Change;
+                continue;
+            }
             _ => {}
         }
         let mut value = || {
@@ -88,6 +106,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         authd,
         confdir,
         accounts: AccountPolicy { min_uid, only_uid },
+        expired,
         no_sandbox,
     }))
 }
@@ -136,11 +155,20 @@ mod tests {
             (options.authd, options.accounts.min_uid, options.accounts.only_uid),
             (0, 500, Some(1000))
         );
+        assert_eq!(options.expired, Expired::Refuse);
+        let Ok(Command::Run(options)) = run(&["--change-expired", "--authd-user=0"]) else {
+            panic!("these arguments are right");
+        };
+        assert_eq!(options.expired, Expired::Change);
     }
 
     #[test]
     fn wrong_arguments_name_themselves() {
         assert_eq!(run(&[]).unwrap_err(), CliError::NoAuthd);
+        assert_eq!(
+            run(&["--change-expired=no"]).unwrap_err(),
+            CliError::Valueless("--change-expired".into())
+        );
         assert_eq!(run(&["--what"]).unwrap_err(), CliError::Unknown("--what".into()));
         assert!(
             run(&["--authd-user", "no-such-account"])

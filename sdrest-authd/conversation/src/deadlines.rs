@@ -39,7 +39,9 @@ impl Deadlines {
     }
 
     pub(crate) fn person_is_asked(&self) {
-        self.step.store(self.now() + self.step_length.load(Ordering::Relaxed), Ordering::Relaxed);
+        // 0 would be no deadline: a length of zero means at once.
+        let end = self.now() + self.step_length.load(Ordering::Relaxed);
+        self.step.store(end.max(1), Ordering::Relaxed);
     }
 
     pub(crate) fn person_answered(&self) {

@@ -1,5 +1,6 @@
-//! sdrest-conversation: runs exactly one PAM login, with the connection from authd as its standard input, and
-//! ends. It is the only program of sdrest that calls libpam and NSS. systemd (Accept=yes) or `sdrestctl serve`
+//! sdrest-conversation: answers exactly one question of authd, mostly a PAM login, with the connection from authd as
+//! its standard input, and ends. It is the only program of sdrest that calls libpam and NSS, and the only one that
+//! computes with passwords. systemd (Accept=yes) or `sdrestctl serve`
 //! starts one for each connection, so that a module that hangs, crashes, forks or leaks costs that one login.
 //!
 //! main reads as the security argument: give up what can be given up → take the socket off standard input →
@@ -7,7 +8,7 @@
 //! say `Verified` other than at the end of a whole transaction.
 #![cfg_attr(
     not(feature = "pam"),
-    allow(dead_code, reason = "a build without PAM only answers probes")
+    allow(dead_code, reason = "a build without PAM runs no login and reads no service file")
 )]
 
 mod accounts;
@@ -15,19 +16,18 @@ mod channel;
 mod cli;
 mod deadlines;
 mod descendants;
+mod first_frame;
 mod hardening;
 #[cfg(feature = "pam")]
 mod pam;
+mod passwords;
 mod report;
 mod service_file;
 mod watchdog;
 
 use channel::Channel;
 use cli::{Command, Options};
-use sdrest_proto::{
-    BUILD,
-    conversation::{FromConversation, Start, ToConversation},
-};
+use sdrest_proto::BUILD;
 use std::{error::Error, io::Write, process::ExitCode, sync::Arc};
 
 fn main() -> ExitCode {
@@ -70,51 +70,20 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         None => hardening::drop_privileges()?,
         Some(reason) => report::line(&format!("privileges are kept (--no-sandbox): {reason}")),
     }
-    #[cfg(feature = "pam")]
-    watchdog::start(Arc::clone(&channel), pam::end_process)?;
-    let answer = match channel.receive()? {
-        ToConversation::Start(start) => login(&start, options, &channel),
-        ToConversation::Probe { service } => {
-            let fault = probe(&service, options);
-            FromConversation::Probed { fault }
-        }
-        ToConversation::Answers(_) => {
-            return Err("authd's first frame must be Start or Probe".into());
-        }
-    };
+    watchdog::start(Arc::clone(&channel), end_process)?;
+    let answer = first_frame::answer(channel.receive()?, options, &channel)?;
     descendants::kill_all();
     channel.finish(&answer)?;
     Ok(())
 }
 
+/// Ends the process when a clock has run out.
 #[cfg(feature = "pam")]
-fn login(start: &Start, options: &Options, channel: &Arc<Channel>) -> FromConversation {
-    use sdrest_proto::conversation::{Denial, Verdict};
-    channel.deadlines.set(start.step_deadline_ms, start.total_deadline_ms);
-    // libpam would fall back to the service `other` if the file were gone.
-    if let Err(error) = service_file::check_present(&start.service, options.confdir.as_deref()) {
-        report::line(&error.to_string());
-        return FromConversation::Verdict(Verdict::Denied {
-            denial: Denial::Unavailable,
-            pam_code: 0,
-        });
-    }
-    let rules = pam::Rules { confdir: options.confdir.as_deref(), accounts: options.accounts };
-    FromConversation::Verdict(pam::run(start, &rules, channel))
-}
+use pam::end_process;
 
+/// Without libpam no module is loaded whose exit handler could hold the process up.
 #[cfg(not(feature = "pam"))]
-fn login(_start: &Start, _options: &Options, _channel: &Arc<Channel>) -> FromConversation {
-    use sdrest_proto::conversation::{Denial, Verdict};
-    FromConversation::Verdict(Verdict::Denied { denial: Denial::Unavailable, pam_code: 0 })
-}
-
-fn probe(service: &str, options: &Options) -> Option<String> {
-    if cfg!(feature = "pam") {
-        service_file::probe(service, options.confdir.as_deref())
-            .err()
-            .map(|error| error.to_string())
-    } else {
-        Some("sdrest-conversation was built without the feature `pam`".to_owned())
-    }
+#[expect(clippy::disallowed_methods, reason = "the clock's thread cannot return from main")]
+fn end_process(status: i32) -> ! {
+    std::process::exit(status)
 }

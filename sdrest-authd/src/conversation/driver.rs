@@ -6,23 +6,21 @@ use super::{
     entry::{Answered, Entry, Finished},
     frames,
     link::{ConversationSocket, Link},
-    outcome::Ending,
-    pacing::Pacing,
-    slots::{Slot, Slots},
+    outcome::{Candidate, Ending, Vouched},
+    questions::ARGON2,
+    slots::Slot,
+    surroundings::Surroundings,
 };
-use crate::{audit, throttle::Throttle};
+use crate::audit;
 use sdrest_proto::{
-    conversation::{Denial, FromConversation, Prompt, Start, ToConversation},
+    conversation::{Denial, FromConversation, Prompt, Purpose, Start, ToConversation},
     error::{ErrorCode, Fault},
     login::{Echo, LoginPrompt, MessageStyle},
     secret::Answer,
 };
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 use tokio::{
@@ -35,21 +33,25 @@ use tokio::{
 /// Frames that one login may send. A program of ours stays far below.
 const MOST_FRAMES: u32 = 512;
 
-/// What all drivers share.
-pub(super) struct Surroundings {
-    pub(super) socket: ConversationSocket,
-    pub(super) slots: Slots,
-    pub(super) throttle: Arc<Throttle>,
-    pub(super) pacing: Pacing,
-    /// Whether the last program that was asked for came up.
-    pub(super) reachable: AtomicBool,
+/// Said before an expired password is changed.
+const EXPIRED: &str = "Your password has expired and has to be changed.";
+/// What a password is asked with where no module asks.
+const PASSWORD: &str = "Password: ";
+
+/// What a login is checked by.
+pub(super) enum Course {
+    Pam(Start),
+    Internal(Candidate),
 }
 
 pub(super) struct Driver {
     entry: Arc<Entry>,
     around: Arc<Surroundings>,
     answers: mpsc::Receiver<Answered>,
+    /// A one-shot password, until a first prompt has come.
     password: Option<Answer>,
+    /// The same, for the first prompt of a change of an expired password.
+    kept: Option<Answer>,
     /// A person's last answer; until there is one, the begin. A one-shot password was there at the begin.
     last_answer: Instant,
     asked: bool,
@@ -64,6 +66,15 @@ pub(super) struct Driver {
 enum Talked {
     Ended(Ending),
     Refused(Fault),
+}
+
+impl Talked {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ended(ending) => ending.name(),
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 /// The way to the program, and what it holds while its modules work.
@@ -83,12 +94,17 @@ impl Driver {
         password: Option<Answer>,
     ) -> Self {
         let begun = entry.begun;
+        let changes = around.pam.as_ref().is_some_and(|pam| pam.change.is_some());
+        let kept = password.as_ref().filter(|_| changes).map(|password| {
+            Answer::new(password.expose("an expired password is changed with it").to_owned())
+        });
         let step_ends = begun + around.pacing.step;
         Self {
             entry,
             around,
             answers,
             password,
+            kept,
             last_answer: begun,
             asked: false,
             answered: false,
@@ -99,10 +115,13 @@ impl Driver {
         }
     }
 
-    pub(super) async fn run(mut self, start: Start) {
+    pub(super) async fn run(mut self, course: Course) {
         let entry = Arc::clone(&self.entry);
         let whole = async {
-            let talked = self.talk(start).await;
+            let talked = match course {
+                Course::Pam(start) => self.sign_in(start).await,
+                Course::Internal(candidate) => self.compare(candidate).await,
+            };
             self.finish(talked).await
         };
         tokio::select! {
@@ -111,11 +130,85 @@ impl Driver {
         }
     }
 
-    async fn talk(&mut self, start: Start) -> Talked {
+    /// One PAM transaction, and where it ends with an expired password and there is a way, a second that changes it.
+    async fn sign_in(&mut self, start: Start) -> Talked {
+        let around = Arc::clone(&self.around);
+        let change = Start {
+            service: start.service.clone(),
+            username: start.username.clone(),
+            rhost: start.rhost.clone(),
+            purpose: Purpose::ChangeExpired,
+            ..start
+        };
+        let talked = self.talk(&around.socket, start).await;
+        let expired = matches!(talked, Talked::Ended(Ending::Denied(Denial::NewAuthtokReqd, _)));
+        let Some(socket) = around.pam.as_ref().and_then(|pam| pam.change.as_ref()) else {
+            return talked;
+        };
+        if !expired {
+            return talked;
+        }
+        let entry = Arc::clone(&self.entry);
+        audit::conversation_ended(&entry.request, &entry.username, "credential_expired", 0);
+        self.release();
+        entry.restart(around.pacing.step, around.pacing.total);
+        self.step_ends = Instant::now() + around.pacing.step;
+        self.frames_left = MOST_FRAMES;
+        self.password = self.kept.take();
+        self.asked = false;
+        entry.say(MessageStyle::Info, EXPIRED.to_owned());
+        let changed = self.talk(socket, change).await;
+        // It was asked for a password once, whatever this transaction did: nothing is made up any more.
+        self.asked = true;
+        match changed {
+            Talked::Ended(Ending::NotStarted(cause)) => {
+                tracing::warn!(request_id = %entry.request, "an expired password cannot be changed: {cause}");
+                talked
+            }
+            changed => {
+                audit::password_changed(&entry.request, &entry.username, changed.name());
+                changed
+            }
+        }
+    }
+
+    /// Asks for a password and has it compared with a record of the internal user database.
+    async fn compare(&mut self, candidate: Candidate) -> Talked {
+        let answered = match self.password.take() {
+            Some(password) => match self.one_shot(password).await {
+                Ok(answered) => answered,
+                Err(fault) => return Talked::Refused(fault),
+            },
+            None => {
+                let Some(answered) = self.ask_for_a_password().await else { return timed_out() };
+                answered
+            }
+        };
+        let Answered { mut answers, slot: _slot } = answered;
+        let Some(password) = answers.pop() else { return Talked::Ended(Ending::wrong()) };
+        self.step_ends = Instant::now() + self.around.pacing.step;
+        self.entry.work(self.step_ends);
+        let phc = candidate.phc.to_string();
+        let question = ToConversation::Verify { phc, password };
+        let matches = match self.around.socket.ask(question, ARGON2).await {
+            Ok(FromConversation::Compared { matches }) => matches,
+            Ok(_) => return crashed("the program compared nothing"),
+            Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
+        };
+        self.around.reachable.store(true, Ordering::Relaxed);
+        let ending = Ending::compared(candidate, matches);
+        // Counted while the slot is held: who waits for it is to meet the count.
+        if ending.is_a_wrong_answer() {
+            self.around.throttle.failed(&self.entry.username, &self.entry.source);
+        }
+        Talked::Ended(ending)
+    }
+
+    async fn talk(&mut self, socket: &ConversationSocket, start: Start) -> Talked {
         let Some(permit) = self.around.slots.start().await else {
             return Talked::Refused(busy());
         };
-        let Link { reader, writer } = match self.around.socket.start(start).await {
+        let Link { reader, writer } = match socket.start(start).await {
             Ok(link) => link,
             Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
         };
@@ -177,7 +270,9 @@ impl Driver {
                 }
                 Some(Talked::Ended(ending))
             }
-            FromConversation::Probed { .. } => Some(crashed("a probe's answer in a login")),
+            FromConversation::Probed { .. }
+            | FromConversation::Compared { .. }
+            | FromConversation::Hashed { .. } => Some(crashed("another question's answer")),
         }
     }
 
@@ -188,7 +283,7 @@ impl Driver {
         self.step_ends = Instant::now() + self.around.pacing.step;
         self.entry.work(self.step_ends);
         let frame = ToConversation::Answers(answered.answers);
-        let deadline = self.step_ends.min(self.entry.ends);
+        let deadline = self.step_ends.min(self.entry.ends());
         // A module that reads nothing must not keep the login and its slot for ever.
         match timeout_at(deadline.into(), frames::write(&mut work.writer, &frame)).await {
             Ok(written) => written.err().map(crashed),
@@ -199,7 +294,7 @@ impl Driver {
     /// The next thing that happens; held text is let go when its time has come.
     async fn next(&mut self, frames: &mut Frames) -> Event {
         loop {
-            let deadline = self.step_ends.min(self.entry.ends);
+            let deadline = self.step_ends.min(self.entry.ends());
             tokio::select! {
                 biased;
                 frame = frames.recv() => return Event::Frame(frame.unwrap_or(Ok(None))),
@@ -231,13 +326,8 @@ impl Driver {
             && first
             && self.around.pacing.asks_for_the_password(&prompts)
         {
-            let (user, source) = (&self.entry.username, &self.entry.source);
-            let Some(slot) = self.around.slots.answer(user).await else {
-                return Asked::Refused(busy());
-            };
-            // Others may have failed while the slot was awaited.
-            return match self.around.throttle.check(user, source) {
-                Ok(()) => Asked::OneShot(Answered { answers: vec![password], slot }),
+            return match self.one_shot(password).await {
+                Ok(answered) => Asked::OneShot(answered),
                 Err(fault) => Asked::Refused(fault),
             };
         }
@@ -248,6 +338,15 @@ impl Driver {
         Asked::Person
     }
 
+    /// The password that came with the begin, once it is this login's turn.
+    async fn one_shot(&self, password: Answer) -> Result<Answered, Fault> {
+        let (user, source) = (&self.entry.username, &self.entry.source);
+        let slot = self.around.slots.answer(user).await.ok_or_else(busy)?;
+        // Others may have failed while the slot was awaited.
+        self.around.throttle.check(user, source)?;
+        Ok(Answered { answers: vec![password], slot })
+    }
+
     /// Records the end, and waits until it may be told.
     async fn finish(&mut self, talked: Talked) -> Finished {
         let mut ending = match talked {
@@ -255,6 +354,14 @@ impl Driver {
             Talked::Refused(fault) => return Err(fault),
         };
         let entry = Arc::clone(&self.entry);
+        if let Ending::Verified(account) = &ending {
+            audit::learn(account.username().as_str());
+            if let Vouched::System(known) = account.vouched()
+                && !self.around.admission.admits(known.username.as_str(), &known.groups)
+            {
+                ending = Ending::Denied(Denial::AcctDenied, 0);
+            }
+        }
         if let Ending::Crashed(cause) | Ending::NotStarted(cause) = &ending {
             tracing::warn!(request_id = %entry.request, "conversation: {cause}");
         }
@@ -291,19 +398,24 @@ impl Driver {
     /// A stack that refuses without a question would tell that the account is locked or unknown; so one is made up,
     /// and its answer counts as a wrong one. Whether an answer came; without one a real prompt would time out.
     async fn pretend_to_ask(&mut self) -> bool {
-        self.step_ends = Instant::now() + self.around.pacing.step;
-        let prompt = LoginPrompt { echo: Echo::Off, text: "Password: ".to_owned() };
-        self.entry.ask(vec![prompt], self.step_ends);
-        let deadline = self.step_ends.min(self.entry.ends);
-        let Ok(Some(answered)) = timeout_at(deadline.into(), self.answers.recv()).await else {
-            return false;
-        };
-        self.last_answer = Instant::now();
+        let Some(answered) = self.ask_for_a_password().await else { return false };
         self.step_ends = self.last_answer + self.around.pacing.step;
         self.entry.work(self.step_ends);
         self.around.throttle.failed(&self.entry.username, &self.entry.source);
         drop(answered);
         true
+    }
+
+    /// Asks as pam_unix would, and waits for the answer.
+    async fn ask_for_a_password(&mut self) -> Option<Answered> {
+        self.asked = true;
+        self.step_ends = Instant::now() + self.around.pacing.step;
+        let prompt = LoginPrompt { echo: Echo::Off, text: PASSWORD.to_owned() };
+        self.entry.ask(vec![prompt], self.step_ends);
+        let deadline = self.step_ends.min(self.entry.ends());
+        let answered = timeout_at(deadline.into(), self.answers.recv()).await.ok().flatten()?;
+        self.last_answer = Instant::now();
+        Some(answered)
     }
 }
 

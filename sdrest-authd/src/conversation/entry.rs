@@ -4,7 +4,7 @@
 use super::{outcome::VerifiedAccount, slots::Slot};
 use crate::{peer::Source, random};
 use sdrest_proto::{
-    error::Fault,
+    error::{ErrorCode, Fault},
     id::{ConversationId, RequestId},
     login::{LoginMessage, LoginPrompt, MessageStyle},
     secret::{Answer, ConversationSecret},
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Callers that may wait for news of one conversation at once; one more is answered at once.
+/// Callers that may wait for news of one conversation at once; one more is refused, never answered without news.
 const MOST_WAITERS: usize = 4;
 
 /// How a login ended.
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     /// Whether anybody answered anything, or gave a password at the start.
     pub(super) answered: bool,
     pub(super) step_ends: Instant,
+    /// When the whole conversation is given up.
+    pub(super) ends: Instant,
     pub(super) ended: Option<Instant>,
 }
 
@@ -75,7 +77,6 @@ pub(crate) struct Entry {
     pub(super) request: RequestId,
     pub(super) one_shot: bool,
     pub(super) begun: Instant,
-    pub(super) ends: Instant,
     pub(super) shared: Mutex<Shared>,
     pub(super) changed: watch::Sender<u64>,
     pub(super) answers: mpsc::Sender<Answered>,
@@ -106,7 +107,6 @@ impl Entry {
             request: new.request,
             one_shot: new.one_shot,
             begun: now,
-            ends: now + new.total,
             shared: Mutex::new(Shared {
                 sequence: 0,
                 messages: Vec::new(),
@@ -114,6 +114,7 @@ impl Entry {
                 strikes: 0,
                 answered: new.one_shot,
                 step_ends: now + new.step,
+                ends: now + new.total,
                 ended: None,
             }),
             changed: watch::Sender::new(0),
@@ -176,30 +177,65 @@ impl Entry {
         });
     }
 
-    /// Waits until there is news after `after` or the conversation is taken away, at the latest for `patience`.
-    /// `until_asked` waits through mere texts.
-    pub(crate) async fn news(&self, after: u32, patience: Duration, until_asked: UntilAsked) {
-        let mut changes = self.changed.subscribe();
-        // This one is counted too, so that no two can pass here together.
-        if self.changed.receiver_count() > MOST_WAITERS {
-            return;
-        }
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let news = {
-                let shared = self.lock();
-                match shared.phase {
-                    Phase::Ended(_) => true,
-                    Phase::Waiting(_) => shared.sequence > after,
-                    Phase::Running => {
-                        until_asked == UntilAsked::No
-                            && shared.messages.last().is_some_and(|m| m.sequence > after)
-                    }
-                }
-            };
-            if news {
-                return;
+    /// When the whole conversation is given up.
+    pub(super) fn ends(&self) -> Instant {
+        self.lock().ends
+    }
+
+    /// Gives the conversation this much from now: it goes on with something new.
+    pub(super) fn restart(&self, step: Duration, total: Duration) {
+        let now = Instant::now();
+        self.update(|shared| {
+            shared.step_ends = now + step;
+            shared.ends = now + total;
+        });
+    }
+
+    /// Whether there is something to tell after `after`.
+    fn has_news(&self, after: u32, until_asked: UntilAsked) -> bool {
+        let shared = self.lock();
+        match shared.phase {
+            Phase::Ended(_) => true,
+            Phase::Waiting(_) => shared.sequence > after,
+            Phase::Running => {
+                until_asked == UntilAsked::No
+                    && shared.messages.last().is_some_and(|message| message.sequence > after)
             }
+        }
+    }
+
+    /// Waits for news as `news` does, if not too many do so already.
+    pub(crate) async fn news_for_one_more(
+        &self,
+        after: u32,
+        patience: Duration,
+    ) -> Result<(), Fault> {
+        // This one is counted too, so that no two can pass here together.
+        let changes = self.changed.subscribe();
+        if self.changed.receiver_count() > MOST_WAITERS && !self.has_news(after, UntilAsked::No) {
+            let message =
+                format!("at most {MOST_WAITERS} callers may wait for one conversation at once");
+            return Err(Fault::new(ErrorCode::TooManyAttempts, message).retry_after(1));
+        }
+        self.wait(changes, after, patience, UntilAsked::No).await;
+        Ok(())
+    }
+
+    /// Waits until there is news after `after` or the conversation is taken away, at the latest for `patience`.
+    /// `until_asked` waits through mere texts. For the one caller that began or answered.
+    pub(crate) async fn news(&self, after: u32, patience: Duration, until_asked: UntilAsked) {
+        self.wait(self.changed.subscribe(), after, patience, until_asked).await;
+    }
+
+    async fn wait(
+        &self,
+        mut changes: watch::Receiver<u64>,
+        after: u32,
+        patience: Duration,
+        until_asked: UntilAsked,
+    ) {
+        let deadline = tokio::time::Instant::now() + patience;
+        while !self.has_news(after, until_asked) {
             tokio::select! {
                 () = self.cancelled.cancelled() => return,
                 changed = timeout_at(deadline, changes.changed()) => {
@@ -230,7 +266,7 @@ impl Entry {
                 .filter(|message| message.sequence > after)
                 .cloned()
                 .collect(),
-            expires_in: self.ends.saturating_duration_since(now),
+            expires_in: shared.ends.saturating_duration_since(now),
             step_expires_in: shared.step_ends.saturating_duration_since(now),
         }
     }

@@ -54,7 +54,9 @@ fn check(frame: &FromConversation) -> io::Result<()> {
         }
         FromConversation::Verdict(Verdict::Verified(facts)) => fits(&facts.username),
         FromConversation::Verdict(Verdict::Denied { .. }) => true,
-        FromConversation::Probed { fault } => fault.as_deref().is_none_or(fits),
+        FromConversation::Probed { fault, .. } => fault.as_deref().is_none_or(fits),
+        FromConversation::Compared { .. } => true,
+        FromConversation::Hashed { phc } => fits(phc),
     };
     if fine {
         Ok(())
@@ -128,9 +130,9 @@ mod tests {
             read_bytes(&framed(&FromConversation::Prompts(Vec::new()))).await.is_err(),
             "no prompt"
         );
-        let long = FromConversation::Probed { fault: Some("x".repeat(MAX_TEXT + 1)) };
+        let long = FromConversation::Probed { fault: Some("x".repeat(MAX_TEXT + 1)), pam: true };
         assert!(read_bytes(&framed(&long)).await.is_err(), "long text");
-        let mut trailing = framed(&FromConversation::Probed { fault: None });
+        let mut trailing = framed(&FromConversation::Probed { fault: None, pam: true });
         trailing.push(0);
         trailing[0] += 1;
         assert!(read_bytes(&trailing).await.is_err(), "trailing byte");

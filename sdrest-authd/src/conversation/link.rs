@@ -29,8 +29,6 @@ pub(crate) enum LinkError {
     Protocol(io::Error),
     #[error("the conversation program said nothing within {0} s")]
     Silent(u64),
-    #[error("{0}")]
-    Fault(String),
 }
 
 /// Where conversation programs are started, and who may start them.
@@ -60,25 +58,41 @@ impl ConversationSocket {
         Ok(Link { reader, writer })
     }
 
-    /// Asks whether logins can run; a fault carries the program's own reason.
-    pub(crate) async fn probe(&self, service: &str) -> Result<(), LinkError> {
-        let mut stream = self.connect().await?;
-        let exchange = async {
-            frames::write(&mut stream, &ToConversation::Probe { service: service.to_owned() })
-                .await?;
-            frames::read(&mut stream).await
-        };
-        let frame = timeout(PROBE_TIMEOUT, exchange)
-            .await
-            .map_err(|_| LinkError::Silent(PROBE_TIMEOUT.as_secs()))?
-            .map_err(LinkError::Protocol)?;
-        match frame {
-            Some(FromConversation::Probed { fault: None }) => Ok(()),
-            Some(FromConversation::Probed { fault: Some(fault) }) => Err(LinkError::Fault(fault)),
-            Some(_) => Err(LinkError::Protocol(io::ErrorKind::InvalidData.into())),
-            None => Err(LinkError::Protocol(io::ErrorKind::UnexpectedEof.into())),
+    /// Asks whether logins can run, with this PAM service or without PAM.
+    pub(crate) async fn probe(&self, service: Option<&str>) -> Result<Probed, LinkError> {
+        let probe = ToConversation::Probe { service: service.map(str::to_owned) };
+        match self.ask(probe, PROBE_TIMEOUT).await? {
+            FromConversation::Probed { fault, pam } => Ok(Probed { fault, pam }),
+            _ => Err(LinkError::Protocol(io::ErrorKind::InvalidData.into())),
         }
     }
+
+    /// One question, one answer, and the program is done.
+    pub(super) async fn ask(
+        &self,
+        question: ToConversation,
+        patience: Duration,
+    ) -> Result<FromConversation, LinkError> {
+        let mut stream = self.connect().await?;
+        let exchange = async {
+            frames::write(&mut stream, &question).await?;
+            frames::read(&mut stream).await
+        };
+        timeout(patience, exchange)
+            .await
+            .map_err(|_| LinkError::Silent(patience.as_secs()))?
+            .map_err(LinkError::Protocol)?
+            .ok_or_else(|| LinkError::Protocol(io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+/// What the program says of itself.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    /// Why logins cannot run.
+    pub(crate) fault: Option<String>,
+    /// Whether PAM is built in.
+    pub(crate) pam: bool,
 }
 
 /// One running program. Dropping it ends the program.

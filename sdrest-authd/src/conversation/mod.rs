@@ -8,11 +8,15 @@ mod frames;
 mod link;
 mod outcome;
 mod pacing;
+mod questions;
 mod slots;
+mod surroundings;
 mod table;
 
 pub(crate) use entry::{Entry, State, UntilAsked};
-pub(crate) use link::{ConversationSocket, LinkError};
-pub(crate) use outcome::VerifiedAccount;
+pub(crate) use link::{ConversationSocket, Probed};
+pub(crate) use outcome::{Candidate, KnownAccount, VerifiedAccount, Vouched, denied};
 pub(crate) use pacing::{PASSWORD_PROMPT, Pacing};
-pub(crate) use table::{Begin, Limits, Table, gone};
+pub(crate) use questions::Questions;
+pub(crate) use surroundings::PamWay;
+pub(crate) use table::{Backend, Begin, Limits, Parts, Table, gone};

@@ -1,44 +1,76 @@
 //! What the end of a conversation means for the person: one message and one code for unknown, wrong, locked and
 //! refused; the account's own state only after a correct password. `VerifiedAccount` is made here and nowhere
-//! else, and only from the verdict of a program that authd started itself.
+//! else, and only from the verdict of a program that authd started itself; `KnownAccount` is what the account
+//! database says without a password, and is no login.
 
 use sdrest_proto::{
     bounds::Username,
     conversation::{AccountFacts, Denial, Verdict},
     error::{ErrorCode, Fault},
+    id::UserId,
 };
+use zeroize::Zeroizing;
 
 /// The overflow uid, which stands for nobody in particular.
 const OVERFLOW_UID: u32 = 65534;
 
-/// An account that PAM vouched for at the end of a whole transaction. It can be exchanged for a token once.
-#[derive(Debug)]
-pub(crate) struct VerifiedAccount {
-    username: Username,
-    uid: u32,
-    groups: Vec<String>,
+/// A system account, as the account database knows it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownAccount {
+    pub(crate) username: Username,
+    pub(crate) uid: u32,
+    pub(crate) groups: Vec<String>,
 }
 
-impl VerifiedAccount {
-    pub(crate) fn username(&self) -> &Username {
-        &self.username
-    }
-
-    pub(crate) fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    pub(crate) fn groups(&self) -> &[String] {
-        &self.groups
-    }
-
-    /// The facts are checked once more: uid 0 never signs in, whatever the program says.
+impl KnownAccount {
+    /// The facts are checked once more: uid 0 is nobody here, whatever the program says.
     fn from_facts(facts: AccountFacts) -> Option<Self> {
         if facts.uid == 0 || facts.uid == OVERFLOW_UID {
             return None;
         }
         let username = Username::try_from(facts.username).ok()?;
         Some(Self { username, uid: facts.uid, groups: facts.groups })
+    }
+
+    /// What the program answers when it is asked without a password.
+    pub(super) fn from_verdict(verdict: Verdict) -> Result<Self, Denial> {
+        match verdict {
+            Verdict::Verified(facts) => Self::from_facts(facts).ok_or(Denial::AcctDenied),
+            Verdict::Denied { denial, .. } => Err(denial),
+        }
+    }
+}
+
+/// A record of the internal user database that somebody wants to sign in as; without a user it is a dummy, which
+/// takes as long and never matches.
+pub(crate) struct Candidate {
+    pub(crate) user: Option<(UserId, Username)>,
+    pub(crate) phc: Zeroizing<String>,
+}
+
+/// Who vouched for an account.
+#[derive(Debug)]
+pub(crate) enum Vouched {
+    /// PAM, at the end of a whole transaction.
+    System(KnownAccount),
+    /// The internal user database.
+    Internal(UserId, Username),
+}
+
+/// An account that was vouched for. It can be exchanged for a token once.
+#[derive(Debug)]
+pub(crate) struct VerifiedAccount(Vouched);
+
+impl VerifiedAccount {
+    pub(crate) fn vouched(&self) -> &Vouched {
+        &self.0
+    }
+
+    pub(crate) fn username(&self) -> &Username {
+        match &self.0 {
+            Vouched::System(known) => &known.username,
+            Vouched::Internal(_, username) => username,
+        }
     }
 }
 
@@ -56,14 +88,31 @@ pub(super) enum Ending {
 impl From<Verdict> for Ending {
     fn from(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Verified(facts) => VerifiedAccount::from_facts(facts)
-                .map_or(Self::Denied(Denial::AuthErr, 0), Self::Verified),
+            Verdict::Verified(facts) => match KnownAccount::from_facts(facts) {
+                Some(account) => Self::Verified(VerifiedAccount(Vouched::System(account))),
+                None => Self::wrong(),
+            },
             Verdict::Denied { denial, pam_code } => Self::Denied(denial, pam_code),
         }
     }
 }
 
 impl Ending {
+    /// The end of every login that did not know the password.
+    pub(super) fn wrong() -> Self {
+        Self::Denied(Denial::AuthErr, 0)
+    }
+
+    /// The end of a comparison with the internal user database.
+    pub(super) fn compared(candidate: Candidate, matches: bool) -> Self {
+        match candidate.user {
+            Some((id, name)) if matches => {
+                Self::Verified(VerifiedAccount(Vouched::Internal(id, name)))
+            }
+            _ => Self::wrong(),
+        }
+    }
+
     /// Whether this counts against the user and the source.
     pub(super) fn is_a_wrong_answer(&self) -> bool {
         matches!(self, Self::Denied(Denial::AuthErr, _))
@@ -105,7 +154,7 @@ impl Ending {
 }
 
 /// The one table from denials to what the person is told.
-fn denied(denial: Denial) -> Fault {
+pub(crate) fn denied(denial: Denial) -> Fault {
     let (code, message) = match denial {
         Denial::AuthErr => (ErrorCode::AuthenticationFailed, "authentication failed"),
         Denial::AcctExpired => (ErrorCode::AccountExpired, "the account has expired"),
@@ -140,6 +189,16 @@ mod tests {
             let fault = Ending::from(verdict).into_result().unwrap_err();
             assert_eq!(fault.code, ErrorCode::AuthenticationFailed);
         }
-        assert_eq!(Ending::from(facts(1000, "alice")).into_result().unwrap().uid(), 1000);
+        let account = Ending::from(facts(1000, "alice")).into_result().unwrap();
+        assert!(matches!(account.vouched(), Vouched::System(known) if known.uid == 1000));
+    }
+
+    #[test]
+    fn a_dummy_never_matches() {
+        let dummy = || Candidate { user: None, phc: Zeroizing::new(String::new()) };
+        for matches in [false, true] {
+            let fault = Ending::compared(dummy(), matches).into_result().unwrap_err();
+            assert_eq!(fault.code, ErrorCode::AuthenticationFailed);
+        }
     }
 }

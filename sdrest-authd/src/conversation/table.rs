@@ -3,16 +3,19 @@
 //! oldest that nobody has answered goes first, from the source that has most.
 
 use super::{
-    driver::{Driver, Surroundings, busy},
+    driver::{Course, Driver, busy},
     entry::{Answered, Entry, NewEntry, Phase, Shared},
     link::ConversationSocket,
+    outcome::{Candidate, denied},
     pacing::Pacing,
+    questions::Questions,
     slots::Slots,
+    surroundings::{PamWay, Surroundings},
 };
-use crate::{audit, peer::Source, throttle::Throttle};
+use crate::{admission::Admission, audit, peer::Source, throttle::Throttle};
 use sdrest_proto::{
     bounds::Username,
-    conversation::Start,
+    conversation::{Denial, Purpose, Start},
     error::{ErrorCode, Fault},
     id::{ConversationId, RequestId},
     login::{ConversationRef, Respond},
@@ -53,6 +56,12 @@ impl Default for Limits {
     }
 }
 
+/// Who is to vouch for a login.
+pub(crate) enum Backend {
+    Pam,
+    Internal(Candidate),
+}
+
 /// What a login begins with.
 pub(crate) struct Begin {
     pub(crate) username: Username,
@@ -65,25 +74,34 @@ pub(crate) struct Table {
     entries: Mutex<HashMap<ConversationId, Arc<Entry>>>,
     around: Arc<Surroundings>,
     limits: Limits,
-    service: String,
+}
+
+/// What the table stands on.
+pub(crate) struct Parts {
+    pub(crate) socket: ConversationSocket,
+    pub(crate) pam: Option<PamWay>,
+    pub(crate) pacing: Pacing,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl Table {
-    pub(crate) fn new(
-        socket: ConversationSocket,
-        service: String,
-        pacing: Pacing,
-        throttle: Arc<Throttle>,
-        limits: Limits,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, limits: Limits) -> Self {
         let around = Surroundings {
-            socket,
+            socket: parts.socket,
+            pam: parts.pam,
             slots: Slots::new(limits.running),
-            throttle,
-            pacing,
+            throttle: parts.throttle,
+            pacing: parts.pacing,
+            admission: parts.admission,
             reachable: AtomicBool::new(true),
         };
-        Self { entries: Mutex::default(), around: Arc::new(around), limits, service }
+        Self { entries: Mutex::default(), around: Arc::new(around), limits }
+    }
+
+    /// For questions that are no login.
+    pub(crate) fn questions(&self) -> Questions {
+        Questions(Arc::clone(&self.around))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ConversationId, Arc<Entry>>> {
@@ -91,7 +109,8 @@ impl Table {
     }
 
     /// Starts a login, if the throttle and the limits allow one.
-    pub(crate) fn begin(&self, begin: Begin) -> Result<Arc<Entry>, Fault> {
+    pub(crate) fn begin(&self, begin: Begin, backend: Backend) -> Result<Arc<Entry>, Fault> {
+        let course = self.course(&begin, backend)?;
         if let Some(password) = &begin.password {
             if password.is_empty() {
                 return Err(Fault::new(
@@ -123,17 +142,27 @@ impl Table {
             entries.insert(entry.id, Arc::clone(&entry));
         }
         audit::conversation_began(&begin.request, &username, &begin.source);
-        let start = Start {
-            service: self.service.clone(),
-            username,
-            rhost: begin.source.address().map(|address| address.to_string()),
-            step_deadline_ms: milliseconds(pacing.step + SLACK),
-            total_deadline_ms: milliseconds(pacing.total + SLACK),
-        };
         let driver =
             Driver::new(Arc::clone(&entry), Arc::clone(&self.around), answers, begin.password);
-        tokio::spawn(driver.run(start));
+        tokio::spawn(driver.run(course));
         Ok(entry)
+    }
+
+    /// How a login of this name is checked.
+    fn course(&self, begin: &Begin, backend: Backend) -> Result<Course, Fault> {
+        let pacing = &self.around.pacing;
+        match (backend, &self.around.pam) {
+            (Backend::Internal(candidate), _) => Ok(Course::Internal(candidate)),
+            (Backend::Pam, None) => Err(denied(Denial::Unavailable)),
+            (Backend::Pam, Some(pam)) => Ok(Course::Pam(Start {
+                service: pam.service.clone(),
+                username: begin.username.as_str().to_owned(),
+                rhost: begin.source.address().map(|address| address.to_string()),
+                step_deadline_ms: milliseconds(pacing.step + SLACK),
+                total_deadline_ms: milliseconds(pacing.total + SLACK),
+                purpose: Purpose::SignIn,
+            })),
+        }
     }
 
     /// The conversation that a caller names, if its secret is right.

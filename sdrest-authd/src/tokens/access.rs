@@ -1,17 +1,19 @@
-//! Access tokens: JWTs signed with EdDSA, header typ `at+jwt` (RFC 9068), claims as in proto. Verification asks
-//! for everything: algorithm, key id, type, issuer, audience, exp and nbf. Nothing in a token's header chooses how
-//! it is verified.
+//! Access tokens: JWTs signed with EdDSA, or with HS256 where the administrator gave a secret; header typ `at+jwt`
+//! (RFC 9068), claims as in proto. Verification asks for everything: algorithm, key id, type, issuer, audience, exp
+//! and nbf. A token's header chooses among our own keys of the one algorithm, and nothing else.
 
-use super::key::SigningKey;
+use super::key::{KeyError, Signer};
 use crate::audit::unix_now;
-use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
+use crate::state_dir::StateError;
+use jsonwebtoken::{Header, Validation, errors::ErrorKind};
 use sdrest_proto::{
-    authd::{Claims, VerifyingKey},
+    authd::{Claims, Signature, VerifyingKey},
     error::{ErrorCode, Fault},
     id::SessionId,
     identity::{Role, Subject},
     secret::BearerToken,
 };
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const TYPE: &str = "at+jwt";
 /// `aud` of every token.
@@ -19,7 +21,7 @@ pub(crate) const AUDIENCE: &str = "sdrest";
 
 /// Signs and verifies.
 pub(crate) struct AccessTokens {
-    key: SigningKey,
+    signer: RwLock<Signer>,
     issuer: String,
     lifetime: u64,
     validation: Validation,
@@ -31,24 +33,55 @@ pub(super) struct Holder<'a> {
     pub(super) name: &'a str,
     pub(super) uid: Option<u32>,
     pub(super) role: Role,
+    pub(super) amr: &'a [String],
     pub(super) session: SessionId,
     pub(super) auth_time: u64,
 }
 
 impl AccessTokens {
     /// `lifetime` is in seconds.
-    pub(crate) fn new(key: SigningKey, issuer: String, lifetime: u64) -> Self {
-        let mut validation = Validation::new(Algorithm::EdDSA);
+    pub(crate) fn new(signer: Signer, issuer: String, lifetime: u64) -> Self {
+        let mut validation = Validation::new(signer.algorithm());
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[&issuer]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        Self { key, issuer, lifetime, validation }
+        Self { signer: RwLock::new(signer), issuer, lifetime, validation }
     }
 
-    pub(crate) fn verifying_key(&self) -> VerifyingKey {
-        self.key.public.clone()
+    fn signer(&self) -> RwLockReadGuard<'_, Signer> {
+        self.signer.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signer_to_change(&self) -> RwLockWriteGuard<'_, Signer> {
+        self.signer.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The public keys; none with a shared secret.
+    pub(crate) fn verifying_keys(&self) -> Vec<VerifyingKey> {
+        self.signer().public()
+    }
+
+    pub(crate) fn signature(&self) -> Signature {
+        match &*self.signer() {
+            Signer::EdDsa(_) => Signature::EdDsa,
+            Signer::Hs256(_) => Signature::Hs256,
+        }
+    }
+
+    /// A new key, which signs after `settle`; the one before verifies until `until`.
+    pub(super) fn rotate(&self, until: u64) -> Result<String, KeyError> {
+        self.signer_to_change().rotate(until, unix_now())
+    }
+
+    pub(super) fn settle(&self) {
+        self.signer_to_change().settle();
+    }
+
+    /// Forgets a key whose tokens have all expired; whether there was one.
+    pub(super) fn forget(&self, now: u64) -> Result<bool, StateError> {
+        self.signer_to_change().forget(now)
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -72,7 +105,7 @@ impl AccessTokens {
             name: holder.name.to_owned(),
             uid: holder.uid,
             roles: vec![holder.role],
-            amr: vec!["pam".to_owned()],
+            amr: holder.amr.to_vec(),
             sid: holder.session,
             jti: uuid::Uuid::new_v4().to_string(),
             iat: now,
@@ -80,27 +113,30 @@ impl AccessTokens {
             exp: now + self.lifetime,
             auth_time: holder.auth_time,
         };
-        let mut header = Header::new(Algorithm::EdDSA);
+        let signer = self.signer();
+        let (key, kid) = signer.signing();
+        let mut header = Header::new(signer.algorithm());
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(self.key.public.kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &self.key.encoding)?;
+        header.kid = kid.map(str::to_owned);
+        let token = jsonwebtoken::encode(&header, &claims, key)?;
         Ok((BearerToken::new(token), claims))
     }
 
     /// The claims of a token of ours that is valid now.
     pub(crate) fn verify(&self, token: &BearerToken) -> Result<Claims, Fault> {
         let text = token.expose("its signature is verified");
-        let data = jsonwebtoken::decode::<Claims>(text, &self.key.decoding, &self.validation)
-            .map_err(|error| match error.kind() {
+        let header = jsonwebtoken::decode_header(text).map_err(|_| invalid())?;
+        let signer = self.signer();
+        let key = signer.verifying(header.kid.as_deref()).ok_or_else(invalid)?;
+        let data = jsonwebtoken::decode::<Claims>(text, key, &self.validation).map_err(
+            |error| match error.kind() {
                 ErrorKind::ExpiredSignature => {
                     Fault::new(ErrorCode::TokenExpired, "the token has expired")
                 }
                 _ => invalid(),
-            })?;
-        let header = data.header;
-        if header.typ.as_deref() != Some(TYPE)
-            || header.kid.as_deref() != Some(&self.key.public.kid)
-        {
+            },
+        )?;
+        if data.header.typ.as_deref() != Some(TYPE) {
             return Err(invalid());
         }
         Ok(data.claims)

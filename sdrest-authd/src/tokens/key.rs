@@ -1,5 +1,7 @@
-//! The Ed25519 key that signs access tokens (RFC 8032, RFC 8037). Made on first start, kept in the state folder
-//! with mode 0600, never sent anywhere; only its public half leaves this file.
+//! The keys that sign access tokens. By default Ed25519 (RFC 8032, RFC 8037), made on first start and kept in the
+//! state folder with mode 0600; after a rotation the one before goes on verifying until its last token has expired.
+//! With a shared secret instead (HS256, RFC 7518) there is one key, and it is not public. Neither is ever sent
+//! anywhere; only public halves leave this file.
 
 use crate::{
     random,
@@ -33,26 +35,30 @@ pub(crate) enum KeyError {
     Damaged,
     #[error("the signing key cannot be used: {0}")]
     Library(#[from] jsonwebtoken::errors::Error),
+    #[error("the key before the present one verifies for {0} s more; only two keys are kept")]
+    TooSoon(u64),
+    #[error(
+        "tokens are signed with a shared secret (HS256), which is changed in the configuration"
+    )]
+    NoRotation,
 }
 
 pub(crate) struct SigningKey {
+    der: Zeroizing<Vec<u8>>,
     pub(super) encoding: EncodingKey,
     pub(super) decoding: DecodingKey,
     pub(super) public: VerifyingKey,
 }
 
 impl SigningKey {
-    pub(crate) fn load_or_make(dir: &StateDir) -> Result<Self, KeyError> {
-        let der = match dir.read(FILE)? {
-            Some(der) => Zeroizing::new(der),
-            None => {
-                let mut der = Zeroizing::new(FRAME.to_vec());
-                der.extend_from_slice(random::bytes()?.as_slice());
-                dir.write(FILE, &der)?;
-                tracing::info!("a new signing key was made");
-                der
-            }
-        };
+    fn make() -> Result<Self, KeyError> {
+        let mut der = Zeroizing::new(FRAME.to_vec());
+        der.extend_from_slice(random::bytes()?.as_slice());
+        tracing::info!("a new signing key was made");
+        Self::from_der(der)
+    }
+
+    fn from_der(der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         if der.len() != LENGTH || !der.starts_with(&FRAME) {
             return Err(KeyError::Damaged);
         }
@@ -68,6 +74,175 @@ impl SigningKey {
             .ok_or(KeyError::Damaged)?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256)?;
         let decoding = DecodingKey::from_ed_components(&pair.x)?;
-        Ok(Self { encoding, decoding, public: VerifyingKey { kid, public } })
+        Ok(Self { der, encoding, decoding, public: VerifyingKey { kid, public } })
+    }
+}
+
+/// The key before the present one, and until when it verifies.
+struct Previous {
+    key: SigningKey,
+    until: u64,
+}
+
+/// The present key and, for a while after a rotation, the one before. One file holds both: the present key, then the
+/// one before and its end in Unix seconds (u64, little-endian).
+pub(crate) struct KeyRing {
+    dir: StateDir,
+    current: SigningKey,
+    previous: Option<Previous>,
+    /// Whether front ends have had time to learn of the present key; until then the one before signs.
+    settled: bool,
+}
+
+impl KeyRing {
+    pub(crate) fn load_or_make(dir: &StateDir) -> Result<Self, KeyError> {
+        let made = |current, previous| Self { dir: dir.clone(), current, previous, settled: true };
+        let Some(bytes) = dir.read(FILE)?.map(Zeroizing::new) else {
+            let ring = made(SigningKey::make()?, None);
+            ring.write(&ring.current, None)?;
+            return Ok(ring);
+        };
+        let part = |range: std::ops::Range<usize>| {
+            let der = bytes.get(range).ok_or(KeyError::Damaged)?;
+            SigningKey::from_der(Zeroizing::new(der.to_vec()))
+        };
+        let current = part(0..LENGTH)?;
+        if bytes.len() == LENGTH {
+            return Ok(made(current, None));
+        }
+        let until = bytes.get(2 * LENGTH..).and_then(|end| end.try_into().ok());
+        let until = u64::from_le_bytes(until.ok_or(KeyError::Damaged)?);
+        Ok(made(current, Some(Previous { key: part(LENGTH..2 * LENGTH)?, until })))
+    }
+
+    fn write(
+        &self,
+        current: &SigningKey,
+        before: Option<(&SigningKey, u64)>,
+    ) -> Result<(), StateError> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LENGTH + 8));
+        bytes.extend_from_slice(&current.der);
+        if let Some((key, until)) = before {
+            bytes.extend_from_slice(&key.der);
+            bytes.extend_from_slice(&until.to_le_bytes());
+        }
+        self.dir.write(FILE, &bytes)
+    }
+
+    /// Makes a new key, on disk when it answers; the present one verifies until `until`, and signs until `settle`.
+    fn rotate(&mut self, until: u64, now: u64) -> Result<String, KeyError> {
+        self.forget(now)?;
+        if let Some(previous) = &self.previous {
+            return Err(KeyError::TooSoon(previous.until.saturating_sub(now)));
+        }
+        let new = SigningKey::make()?;
+        self.write(&new, Some((&self.current, until)))?;
+        let kid = new.public.kid.clone();
+        let key = std::mem::replace(&mut self.current, new);
+        self.previous = Some(Previous { key, until });
+        self.settled = false;
+        Ok(kid)
+    }
+
+    /// Forgets the key before the present one once its time is over; whether it did.
+    fn forget(&mut self, now: u64) -> Result<bool, StateError> {
+        if self.previous.as_ref().is_none_or(|previous| previous.until > now) {
+            return Ok(false);
+        }
+        self.write(&self.current, None)?;
+        self.previous = None;
+        self.settled = true;
+        Ok(true)
+    }
+
+    /// The keys that verify, the present one first.
+    fn keys(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.current).chain(self.previous.as_ref().map(|previous| &previous.key))
+    }
+
+    fn signing(&self) -> &SigningKey {
+        match &self.previous {
+            Some(previous) if !self.settled => &previous.key,
+            _ => &self.current,
+        }
+    }
+}
+
+/// A secret that other programs know too.
+pub(crate) struct SharedSecret {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl SharedSecret {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+        }
+    }
+}
+
+/// What signs on this server: one algorithm.
+pub(crate) enum Signer {
+    EdDsa(KeyRing),
+    Hs256(SharedSecret),
+}
+
+impl Signer {
+    pub(super) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::EdDsa(_) => Algorithm::EdDSA,
+            Self::Hs256(_) => Algorithm::HS256,
+        }
+    }
+
+    /// What signs now, and its id.
+    pub(super) fn signing(&self) -> (&EncodingKey, Option<&str>) {
+        match self {
+            Self::EdDsa(ring) => {
+                let key = ring.signing();
+                (&key.encoding, Some(&key.public.kid))
+            }
+            Self::Hs256(secret) => (&secret.encoding, None),
+        }
+    }
+
+    /// What verifies a token that names this key: one of ours, or nothing.
+    pub(super) fn verifying(&self, kid: Option<&str>) -> Option<&DecodingKey> {
+        match self {
+            Self::EdDsa(ring) => ring
+                .keys()
+                .find(|key| Some(key.public.kid.as_str()) == kid)
+                .map(|key| &key.decoding),
+            Self::Hs256(secret) => kid.is_none().then_some(&secret.decoding),
+        }
+    }
+
+    pub(super) fn public(&self) -> Vec<VerifyingKey> {
+        match self {
+            Self::EdDsa(ring) => ring.keys().map(|key| key.public.clone()).collect(),
+            Self::Hs256(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn rotate(&mut self, until: u64, now: u64) -> Result<String, KeyError> {
+        match self {
+            Self::EdDsa(ring) => ring.rotate(until, now),
+            Self::Hs256(_) => Err(KeyError::NoRotation),
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        if let Self::EdDsa(ring) = self {
+            ring.settled = true;
+        }
+    }
+
+    pub(super) fn forget(&mut self, now: u64) -> Result<bool, StateError> {
+        match self {
+            Self::EdDsa(ring) => ring.forget(now),
+            Self::Hs256(_) => Ok(false),
+        }
     }
 }

@@ -48,6 +48,9 @@ pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) uid: Option<u32>,
     pub(crate) role: Role,
+    /// How the account was vouched for; PAM in files of before there were other ways.
+    #[serde(default = "by_pam")]
+    pub(crate) amr: Vec<String>,
     pub(crate) auth_time: u64,
     /// When the last access token of this session expires.
     pub(crate) access_until: u64,
@@ -57,12 +60,24 @@ pub(crate) struct Session {
     used: u64,
 }
 
+fn by_pam() -> Vec<String> {
+    vec!["pam".to_owned()]
+}
+
+/// What a refresh changes of a session.
+pub(crate) struct Renewal {
+    /// The account's role now; nothing: as it was.
+    pub(crate) role: Option<Role>,
+    pub(crate) access_until: u64,
+}
+
 /// What a new session begins with.
 pub(crate) struct NewSession {
     pub(crate) subject: Subject,
     pub(crate) name: String,
     pub(crate) uid: Option<u32>,
     pub(crate) role: Role,
+    pub(crate) amr: Vec<String>,
     pub(crate) access_until: u64,
 }
 
@@ -73,6 +88,15 @@ struct Stored {
     sessions: BTreeMap<SessionId, Session>,
     /// Until when an access token of the session could still be valid.
     revoked: BTreeMap<SessionId, u64>,
+}
+
+impl Session {
+    /// Whether a token of this hash refreshes it: the current one, or the one before for a while.
+    fn opens(&self, hash: &String, now: u64) -> bool {
+        let forgivable =
+            self.spent.last() == Some(hash) && now.saturating_sub(self.spent_at) < GRACE;
+        now < self.auth_time + LONGEST && (self.current == *hash || forgivable)
+    }
 }
 
 impl Stored {
@@ -136,6 +160,7 @@ impl Sessions {
             name: new.name,
             uid: new.uid,
             role: new.role,
+            amr: new.amr,
             auth_time: now,
             access_until: new.access_until,
             current: hash(&token),
@@ -148,11 +173,19 @@ impl Sessions {
         Ok(token)
     }
 
+    /// The session that this token would refresh now; nothing is spent.
+    pub(crate) fn peek(&self, token: &RefreshToken, now: u64) -> Option<(SessionId, Session)> {
+        let hash = hash(token);
+        let (id, session) =
+            self.stored.sessions.iter().find(|(_, session)| session.opens(&hash, now))?;
+        Some((*id, session.clone()))
+    }
+
     /// Spends a token. Answers the session, as it is now, and the successor.
     pub(crate) fn refresh(
         &mut self,
         token: &RefreshToken,
-        access_until: u64,
+        renewal: Renewal,
         now: u64,
     ) -> Result<(SessionId, Session, RefreshToken), RefreshError> {
         let spent = hash(token);
@@ -176,9 +209,7 @@ impl Sessions {
             RefreshToken::new(random::text()?)
         } else {
             // Only the token before the current one, and only for a while: the answer may have been lost.
-            let forgivable = session.spent.last() == Some(&spent)
-                && now.saturating_sub(session.spent_at) < GRACE;
-            if !forgivable {
+            if !session.opens(&spent, now) {
                 self.revoke(id, now)?;
                 return Err(RefreshError::Reused(id));
             }
@@ -189,7 +220,8 @@ impl Sessions {
             }
         };
         session.current = hash(&successor);
-        session.access_until = session.access_until.max(access_until);
+        session.access_until = session.access_until.max(renewal.access_until);
+        session.role = renewal.role.unwrap_or(session.role);
         session.used = now;
         let mut changed = self.swept(now);
         changed.sessions.insert(id, session.clone());
@@ -208,6 +240,29 @@ impl Sessions {
         let mut changed = self.stored.clone();
         let session_until = changed.sessions.remove(&id).map_or(0, |session| session.access_until);
         changed.revoked.insert(id, session_until.max(access_until));
+        changed.version += 1;
+        self.commit(changed)
+    }
+
+    /// Ends all sessions that `whose` picks; answers how many.
+    pub(crate) fn revoke_where(
+        &mut self,
+        whose: impl Fn(&Session) -> bool,
+        access_until: u64,
+    ) -> Result<usize, StateError> {
+        let mut changed = self.stored.clone();
+        let ended: Vec<_> = changed.sessions.extract_if(.., |_, session| whose(session)).collect();
+        for (id, session) in &ended {
+            changed.revoked.insert(*id, session.access_until.max(access_until));
+        }
+        changed.version += 1;
+        self.commit(changed)?;
+        Ok(ended.len())
+    }
+
+    /// Moves the version: something else than a session is different now.
+    pub(crate) fn moved(&mut self) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
         changed.version += 1;
         self.commit(changed)
     }

@@ -21,6 +21,9 @@ use std::{
 
 /// PAM_DISALLOW_NULL_AUTHTOK.
 const DISALLOW_NULL_AUTHTOK: c_int = 1;
+/// PAM_CHANGE_EXPIRED_AUTHTOK: change only what has expired. For root this is also what makes pam_unix ask for the
+/// old password, so pam_chauthtok is never called without it.
+const CHANGE_EXPIRED_AUTHTOK: c_int = 0x20;
 /// What pam_conv must set aside for each answer, its NUL included (PAM_MAX_RESP_SIZE).
 const RESPONSE_BYTES: usize = Answer::MAX_BYTES + 1;
 
@@ -28,11 +31,20 @@ const RESPONSE_BYTES: usize = Answer::MAX_BYTES + 1;
 pub(crate) mod code {
     use libc::c_int;
     pub(crate) const SUCCESS: c_int = 0;
+    pub(crate) const OPEN_ERR: c_int = 1;
+    pub(crate) const SYMBOL_ERR: c_int = 2;
+    pub(crate) const SERVICE_ERR: c_int = 3;
     pub(crate) const SYSTEM_ERR: c_int = 4;
     pub(crate) const BUF_ERR: c_int = 5;
+    pub(crate) const AUTHINFO_UNAVAIL: c_int = 9;
     pub(crate) const NEW_AUTHTOK_REQD: c_int = 12;
     pub(crate) const ACCT_EXPIRED: c_int = 13;
     pub(crate) const CONV_ERR: c_int = 19;
+    pub(crate) const AUTHTOK_ERR: c_int = 20;
+    pub(crate) const AUTHTOK_RECOVERY_ERR: c_int = 21;
+    pub(crate) const AUTHTOK_LOCK_BUSY: c_int = 22;
+    pub(crate) const TRY_AGAIN: c_int = 24;
+    pub(crate) const ABORT: c_int = 26;
 }
 
 /// Items that are set and read as strings (pam_set_item(3)).
@@ -119,6 +131,7 @@ unsafe extern "C" {
     fn pam_end(handle: *mut PamHandle, status: c_int) -> c_int;
     fn pam_authenticate(handle: *mut PamHandle, flags: c_int) -> c_int;
     fn pam_acct_mgmt(handle: *mut PamHandle, flags: c_int) -> c_int;
+    fn pam_chauthtok(handle: *mut PamHandle, flags: c_int) -> c_int;
     fn pam_set_item(handle: *mut PamHandle, item: c_int, value: *const c_void) -> c_int;
     fn pam_get_item(handle: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
 }
@@ -215,6 +228,13 @@ impl<C: Converse> Handle<C> {
     pub(crate) fn account(&mut self) -> Result<(), c_int> {
         // SAFETY: as in `authenticate`.
         let status = unsafe { pam_acct_mgmt(self.raw.as_ptr(), DISALLOW_NULL_AUTHTOK) };
+        self.status(status)
+    }
+
+    /// `pam_chauthtok` with PAM_CHANGE_EXPIRED_AUTHTOK, and in no other way.
+    pub(crate) fn change_expired(&mut self) -> Result<(), c_int> {
+        // SAFETY: as in `authenticate`.
+        let status = unsafe { pam_chauthtok(self.raw.as_ptr(), CHANGE_EXPIRED_AUTHTOK) };
         self.status(status)
     }
 

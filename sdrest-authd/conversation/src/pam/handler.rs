@@ -23,11 +23,13 @@ pub(crate) struct Handler {
     channel: Arc<Channel>,
     rounds: u32,
     text_left: usize,
+    /// Once an exchange has failed, no module asks again: a change of password would try three times.
+    failed: bool,
 }
 
 impl Handler {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel, rounds: 0, text_left: MAX_TEXT_TOTAL }
+        Self { channel, rounds: 0, text_left: MAX_TEXT_TOTAL, failed: false }
     }
 
     fn text(&mut self, raw: &[u8]) -> String {
@@ -52,10 +54,8 @@ impl Handler {
         };
         (answers.len() == expected && answers.iter().all(usable)).then_some(answers)
     }
-}
 
-impl Converse for Handler {
-    fn converse(&mut self, messages: &[RawMessage<'_>]) -> Option<Vec<Option<Answer>>> {
+    fn exchange(&mut self, messages: &[RawMessage<'_>]) -> Option<Vec<Option<Answer>>> {
         let mut asks = Vec::with_capacity(messages.len());
         let mut prompts = Vec::new();
         for message in messages {
@@ -85,5 +85,30 @@ impl Converse for Handler {
         }
         let mut answers = self.ask(prompts)?.into_iter();
         Some(asks.into_iter().map(|asked| if asked { answers.next() } else { None }).collect())
+    }
+}
+
+impl Converse for Handler {
+    fn converse(&mut self, messages: &[RawMessage<'_>]) -> Option<Vec<Option<Answer>>> {
+        if self.failed {
+            return None;
+        }
+        let answers = self.exchange(messages);
+        self.failed = answers.is_none();
+        answers
+    }
+}
+
+/// Answers for a transaction that no person takes part in: text is dropped, a question fails the call.
+pub(crate) struct NoPerson;
+
+impl Converse for NoPerson {
+    fn converse(&mut self, messages: &[RawMessage<'_>]) -> Option<Vec<Option<Answer>>> {
+        messages
+            .iter()
+            .map(|message| {
+                matches!(message.style, style::TEXT_INFO | style::ERROR_MSG).then_some(None)
+            })
+            .collect()
     }
 }

@@ -1,6 +1,8 @@
 //! The PAM transaction of one login, in the order that pam(3) asks for: start → items → authenticate → PAM_USER
-//! again → acct_mgmt → the account database. There is no other way to `Verdict::Verified`.
+//! again → acct_mgmt → the account database. There is no other way to `Verdict::Verified` with a password. A login
+//! that may change an expired password goes on from acct_mgmt's word in the same handle.
 
+mod change;
 mod ffi;
 mod handler;
 mod outcome;
@@ -9,103 +11,108 @@ mod text;
 use crate::{
     accounts::{self, AccountPolicy},
     channel::Channel,
+    cli::{Expired, Options},
     report,
 };
-use handler::Handler;
-use sdrest_proto::conversation::{Start, Verdict};
+use ffi::{Converse, Handle, Item, code};
+use handler::{Handler, NoPerson};
+use sdrest_proto::conversation::{AccountFacts, Denial, Purpose, Start, Verdict};
 use std::{path::Path, sync::Arc};
 
 pub(crate) use ffi::{clear_environment, end_process};
 
-/// Where the service files are, when not in /etc/pam.d, and who may sign in.
-pub(crate) struct Rules<'a> {
-    pub(crate) confdir: Option<&'a Path>,
-    pub(crate) accounts: AccountPolicy,
-}
-
 /// Runs the login to its end. The handle is closed before the verdict is known to anybody, so a module that
 /// fails while it cleans up costs the login.
-pub(crate) fn run(start: &Start, rules: &Rules<'_>, channel: &Arc<Channel>) -> Verdict {
-    if !plausible(&start.username) {
+pub(crate) fn run(start: &Start, options: &Options, channel: &Arc<Channel>) -> Verdict {
+    if start.purpose == Purpose::ChangeExpired && options.expired == Expired::Refuse {
+        report::line("a change of password was asked of a program without --change-expired");
+        return outcome::unavailable(code::SUCCESS);
+    }
+    if !accounts::plausible(&start.username) {
         report::line("the user name cannot be an account's; PAM was not asked");
-        return outcome::not_authenticated(ffi::code::SUCCESS);
+        return outcome::not_authenticated(code::SUCCESS);
     }
     let handler = Handler::new(Arc::clone(channel));
-    let mut handle =
-        match ffi::Handle::start(&start.service, &start.username, rules.confdir, handler) {
-            Ok(handle) => handle,
-            Err(code) => {
-                report::line(&format!("pam_start failed with PAM code {code}"));
-                return outcome::unavailable(code);
-            }
-        };
-    let prepared = handle
-        .set(ffi::Item::Tty, "sdrest")
-        .and_then(|()| {
-            start.rhost.as_deref().map_or(Ok(()), |rhost| handle.set(ffi::Item::RemoteHost, rhost))
-        })
-        .and_then(|()| handle.no_fail_delay());
-    if let Err(code) = prepared {
-        report::line(&format!("pam_set_item failed with PAM code {code}"));
-        return outcome::unavailable(code);
-    }
-    if let Err(code) = handle.authenticate() {
-        return outcome::not_authenticated(code);
-    }
-    // From here on only the name that PAM stands for counts, not the one that was typed.
-    let user = match handle.user() {
-        Ok(user) => user,
-        Err(code) => return outcome::not_authenticated(code),
+    let who = Who { user: &start.username, rhost: start.rhost.as_deref() };
+    let mut handle = match open(&start.service, &who, options.confdir.as_deref(), handler) {
+        Ok(handle) => handle,
+        Err(code) => return outcome::unavailable(code),
     };
-    if let Err(code) = handle.account() {
-        return outcome::account_refused(code);
+    let verified = transact(&mut handle, start.purpose, &options.accounts);
+    drop(handle);
+    verified
+        .and_then(|user| look_up(&user, &options.accounts))
+        .map_or_else(|verdict| verdict, Verdict::Verified)
+}
+
+/// acct_mgmt alone, for a name that the account database gave; nobody is there to answer.
+pub(crate) fn account(service: &str, user: &str, confdir: Option<&Path>) -> Result<(), Verdict> {
+    let who = Who { user, rhost: None };
+    let mut handle = open(service, &who, confdir, NoPerson).map_err(outcome::unavailable)?;
+    handle.account().map_err(outcome::account_query_refused)?;
+    still_the_same(&mut handle, user)
+}
+
+struct Who<'a> {
+    user: &'a str,
+    rhost: Option<&'a str>,
+}
+
+fn open<C: Converse>(
+    service: &str,
+    who: &Who<'_>,
+    confdir: Option<&Path>,
+    conversation: C,
+) -> Result<Handle<C>, i32> {
+    let mut handle = Handle::start(service, who.user, confdir, conversation)
+        .inspect_err(|code| report::line(&format!("pam_start failed with PAM code {code}")))?;
+    let prepared = handle
+        .set(Item::Tty, "sdrest")
+        .and_then(|()| who.rhost.map_or(Ok(()), |rhost| handle.set(Item::RemoteHost, rhost)))
+        .and_then(|()| handle.no_fail_delay());
+    prepared
+        .inspect_err(|code| report::line(&format!("pam_set_item failed with PAM code {code}")))?;
+    Ok(handle)
+}
+
+/// authenticate to the last acct_mgmt: the name that PAM stands for.
+fn transact<C: Converse>(
+    handle: &mut Handle<C>,
+    purpose: Purpose,
+    policy: &AccountPolicy,
+) -> Result<String, Verdict> {
+    handle.authenticate().map_err(outcome::not_authenticated)?;
+    // From here on only the name that PAM stands for counts, not the one that was typed.
+    let user = handle.user().map_err(outcome::not_authenticated)?;
+    match handle.account() {
+        Ok(()) => {}
+        Err(code::NEW_AUTHTOK_REQD) if purpose == Purpose::ChangeExpired => {
+            still_the_same(handle, &user)?;
+            // Nobody's password is changed who may not sign in; never root's.
+            look_up(&user, policy)?;
+            change::expired_password(handle).map_err(outcome::still_expired)?;
+            handle.account().map_err(outcome::account_refused)?;
+        }
+        Err(code) => return Err(outcome::account_refused(code)),
     }
-    // A module of the account phase may have renamed the user once more: then nobody vouches for the new name.
+    still_the_same(handle, &user)?;
+    Ok(user)
+}
+
+/// A module of a later phase may have renamed the user once more: then nobody vouches for the new name.
+fn still_the_same<C: Converse>(handle: &mut Handle<C>, user: &str) -> Result<(), Verdict> {
     match handle.user() {
-        Ok(now) if now == user => {}
+        Ok(now) if now == user => Ok(()),
         Ok(_) | Err(_) => {
             report::line("PAM_USER changed after authentication; the login is refused");
-            return outcome::not_authenticated(ffi::code::SUCCESS);
-        }
-    }
-    drop(handle);
-    look_up(&user, &rules.accounts)
-}
-
-fn look_up(user: &str, policy: &AccountPolicy) -> Verdict {
-    match accounts::facts(user, policy) {
-        Ok(facts) => Verdict::Verified(facts),
-        Err(error @ accounts::AccountError::Lookup { .. }) => {
-            report::line(&error.to_string());
-            outcome::unavailable(ffi::code::SUCCESS)
-        }
-        Err(error) => {
-            report::line(&error.to_string());
-            outcome::not_authenticated(ffi::code::SUCCESS)
+            Err(outcome::not_authenticated(code::SUCCESS))
         }
     }
 }
 
-/// Names that no module may see: some would build a path or a command line from them.
-fn plausible(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(['-', '.'])
-        && !name
-            .chars()
-            .any(|c| matches!(c, '/' | ':' | ',') || c.is_control() || c.is_whitespace())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plausible;
-
-    #[test]
-    fn names_that_could_be_paths_or_flags_never_reach_a_module() {
-        for bad in ["", "../../etc/passwd", "-x", "alice:0", "alice ", "a/b", "a\nb", ".hidden"] {
-            assert!(!plausible(bad), "{bad:?}");
-        }
-        for good in ["alice", "SD\\win1", "alice@example.org", "m.müller"] {
-            assert!(plausible(good), "{good:?}");
-        }
-    }
+fn look_up(user: &str, policy: &AccountPolicy) -> Result<AccountFacts, Verdict> {
+    accounts::facts(user, policy).map_err(|error| {
+        report::line(&error.to_string());
+        error.as_verdict(Denial::AuthErr)
+    })
 }

@@ -23,3 +23,22 @@ pub(crate) fn account_refused(pam_code: i32) -> Verdict {
 pub(crate) fn unavailable(pam_code: i32) -> Verdict {
     Verdict::Denied { denial: Denial::Unavailable, pam_code }
 }
+
+/// acct_mgmt failed where no person is there: modules that cannot reach their source are not a refusal.
+pub(crate) fn account_query_refused(pam_code: i32) -> Verdict {
+    match pam_code {
+        code::OPEN_ERR
+        | code::SYMBOL_ERR
+        | code::SERVICE_ERR
+        | code::SYSTEM_ERR
+        | code::BUF_ERR
+        | code::AUTHINFO_UNAVAIL
+        | code::ABORT => unavailable(pam_code),
+        _ => account_refused(pam_code),
+    }
+}
+
+/// The new password was not taken: the old one stays, expired as it is.
+pub(crate) fn still_expired(pam_code: i32) -> Verdict {
+    Verdict::Denied { denial: Denial::NewAuthtokReqd, pam_code }
+}

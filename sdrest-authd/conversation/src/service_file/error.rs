@@ -23,4 +23,6 @@ pub(crate) enum ServiceError {
         "{path} uses pam_faillock, whose folder {dir} cannot be used, so nobody would ever be locked out: {cause}"
     )]
     Faillock { path: String, dir: String, cause: String },
+    #[error("/etc cannot be written, so that no expired password could be changed: {0}")]
+    NotWritable(String),
 }

@@ -1,4 +1,4 @@
-//! Whether logins can run at all, asked before authd says that it is ready: the service file and all that it
+//! Whether logins can run at all, asked before authd says that it is ready, and in short before each login: the service file and all that it
 //! includes (pam.d(5)), the modules that it names, and pam_faillock's folder, which must be writable or the
 //! lock-out is silently off. It reads, and in that folder tries; it changes nothing.
 
@@ -8,8 +8,9 @@ mod lines;
 
 use error::ServiceError;
 use lines::{Line, Target};
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, access, geteuid};
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -27,11 +28,36 @@ fn directories(confdir: Option<&Path>) -> Vec<PathBuf> {
     )
 }
 
-/// The service's own file, which must be in the first folder.
-pub(crate) fn check_present(
+/// The lines that libpam calls for one phase. Where a service has none, libpam takes those of the service `other`,
+/// and says nothing: so what is about to be called must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Auth,
+    Account,
+    Password,
+}
+
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Account => "account",
+            Self::Password => "password",
+        }
+    }
+}
+
+/// Whether the service has lines of its own for the phases that a request will run.
+pub(crate) fn check(
     service: &str,
     confdir: Option<&Path>,
-) -> Result<PathBuf, ServiceError> {
+    phases: &[Phase],
+) -> Result<(), ServiceError> {
+    walk(service, confdir, phases, Effort::Read)
+}
+
+/// The service's own file, which must be in the first folder.
+fn check_present(service: &str, confdir: Option<&Path>) -> Result<PathBuf, ServiceError> {
     let allowed =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if service.is_empty() || service.starts_with('.') || !service.chars().all(allowed) {
@@ -41,30 +67,53 @@ pub(crate) fn check_present(
     if path.is_file() { Ok(path) } else { Err(ServiceError::Missing(path.display().to_string())) }
 }
 
-/// The whole check.
+/// The whole check, before authd says that it is ready.
 pub(crate) fn probe(service: &str, confdir: Option<&Path>) -> Result<(), ServiceError> {
+    walk(service, confdir, &[Phase::Auth, Phase::Account], Effort::Try)
+}
+
+/// The whole check for a program that may change expired passwords: pam_unix replaces files in /etc.
+pub(crate) fn probe_for_change(service: &str, confdir: Option<&Path>) -> Result<(), ServiceError> {
+    walk(service, confdir, &[Phase::Auth, Phase::Account, Phase::Password], Effort::Try)?;
+    access("/etc", AccessFlags::W_OK).map_err(|cause| ServiceError::NotWritable(cause.to_string()))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// Files and the modules that they name.
+    Read,
+    /// The folder of pam_faillock too.
+    Try,
+}
+
+fn walk(
+    service: &str,
+    confdir: Option<&Path>,
+    phases: &[Phase],
+    effort: Effort,
+) -> Result<(), ServiceError> {
     let path = check_present(service, confdir)?;
     let mut seen = Seen {
         directories: directories(confdir),
         confdir: confdir.is_some(),
-        auth: false,
-        account: false,
+        effort,
+        phases: BTreeSet::new(),
     };
     seen.file(&path, 0)?;
-    for (present, phase) in [(seen.auth, "auth"), (seen.account, "account")] {
-        if !present {
-            return Err(ServiceError::NoPhase { path: path.display().to_string(), phase });
+    match phases.iter().find(|phase| !seen.phases.contains(phase.word())) {
+        Some(phase) => {
+            Err(ServiceError::NoPhase { path: path.display().to_string(), phase: phase.word() })
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What the walk over the files has met.
 struct Seen {
     directories: Vec<PathBuf>,
     confdir: bool,
-    auth: bool,
-    account: bool,
+    effort: Effort,
+    phases: BTreeSet<String>,
 }
 
 impl Seen {
@@ -95,13 +144,12 @@ impl Seen {
                 self.file(&found, depth + 1)
             }
             Target::Module { name, arguments } => {
-                self.auth |= line.phase == "auth";
-                self.account |= line.phase == "account";
+                self.phases.insert(line.phase.clone());
                 let shown = path.display().to_string();
                 if !line.optional && !module_installed(name) {
                     return Err(ServiceError::NoModule { path: shown, module: name.clone() });
                 }
-                if name.ends_with("pam_faillock.so") {
+                if self.effort == Effort::Try && name.ends_with("pam_faillock.so") {
                     faillock::probe(arguments).map_err(|(dir, cause)| ServiceError::Faillock {
                         path: shown,
                         dir,

@@ -1,6 +1,6 @@
 //! The probe against folders of service files that a test writes.
 
-use super::probe;
+use super::{Phase, check, probe};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 struct Folder(PathBuf);
@@ -79,4 +79,18 @@ fn a_file_that_others_can_write_is_refused() {
     assert!(folder.fault().contains("writable by others"));
     assert!(probe("Sdrest", Some(&folder.0)).unwrap_err().to_string().contains("lower-case"));
     assert!(probe("../sdrest", Some(&folder.0)).is_err());
+}
+
+#[test]
+fn what_is_about_to_run_must_have_lines_of_its_own() {
+    let folder =
+        Folder::new("phases", &[("sdrest", "auth required pam_permit.so\n"), ("zero", "")]);
+    let fault = |service: &str, phases: &[Phase]| {
+        check(service, Some(&folder.0), phases).err().map(|error| error.to_string())
+    };
+    assert_eq!(fault("sdrest", &[Phase::Auth]), None);
+    for phase in [Phase::Account, Phase::Password] {
+        assert!(fault("sdrest", &[Phase::Auth, phase]).unwrap().contains(phase.word()));
+    }
+    assert!(fault("zero", &[Phase::Auth, Phase::Account]).unwrap().contains("no `auth` line"));
 }

@@ -5,7 +5,7 @@
 use nix::unistd::geteuid;
 use sdrest_proto::{
     conversation::{
-        Denial, FromConversation, Start, ToConversation, Verdict, read_frame, write_frame,
+        Denial, FromConversation, Purpose, Start, ToConversation, Verdict, read_frame, write_frame,
     },
     secret::Answer,
 };
@@ -80,6 +80,7 @@ impl Login {
             rhost: Some("192.0.2.1".into()),
             step_deadline_ms: 1000,
             total_deadline_ms: 3000,
+            purpose: Purpose::SignIn,
         }));
         login
     }
@@ -266,11 +267,11 @@ fn strangers_and_wrong_first_frames_are_refused() {
 fn a_probe_says_what_is_wrong() {
     skip_without_module!();
     let mut login = Login::new("", "", geteuid().as_raw());
-    login.say(&ToConversation::Probe { service: "sdrest".into() });
-    assert!(matches!(login.hear(), Ok(FromConversation::Probed { fault: None })));
+    login.say(&ToConversation::Probe { service: Some("sdrest".into()) });
+    assert!(matches!(login.hear(), Ok(FromConversation::Probed { fault: None, pam: true })));
     let mut login = Login::new("", "", geteuid().as_raw());
-    login.say(&ToConversation::Probe { service: "not-there".into() });
-    let Ok(FromConversation::Probed { fault: Some(fault) }) = login.hear() else {
+    login.say(&ToConversation::Probe { service: Some("not-there".into()) });
+    let Ok(FromConversation::Probed { fault: Some(fault), .. }) = login.hear() else {
         panic!("a fault")
     };
     assert!(fault.contains("not-there is missing"), "{fault}");

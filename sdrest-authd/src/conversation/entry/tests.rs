@@ -23,23 +23,27 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn a_few_wait_one_more_does_not_and_a_cancel_wakes_all() {
+async fn a_few_wait_one_more_is_refused_and_a_cancel_wakes_all() {
     let entry = entry();
     let waiters: Vec<_> = (0..MOST_WAITERS)
         .map(|_| {
             let entry = Arc::clone(&entry);
-            tokio::spawn(async move { entry.news(0, LONG, UntilAsked::No).await })
+            tokio::spawn(async move { entry.news_for_one_more(0, LONG).await })
         })
         .collect();
     while entry.changed.receiver_count() < MOST_WAITERS {
         tokio::task::yield_now().await;
     }
-    soon(entry.news(0, LONG, UntilAsked::No)).await;
+    let fault = soon(entry.news_for_one_more(0, LONG)).await.unwrap_err();
+    assert_eq!((fault.code, fault.retry_after), (ErrorCode::TooManyAttempts, Some(1)));
     assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
     assert!(matches!(entry.view(0).state, State::Running));
     entry.cancelled.cancel();
     for waiter in waiters {
-        soon(waiter).await.unwrap();
+        soon(waiter).await.unwrap().unwrap();
     }
     assert!(matches!(entry.view(0).state, State::Gone));
+    entry.end(Err(Fault::new(ErrorCode::AuthTimeout, "over")));
+    soon(entry.news_for_one_more(0, LONG)).await.unwrap();
+    assert!(matches!(entry.view(0).state, State::Finished(Err(_))));
 }

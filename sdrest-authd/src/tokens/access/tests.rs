@@ -1,13 +1,26 @@
 //! Tokens that must not pass, each made by hand from one that does.
 
 use super::*;
-use crate::state_dir::StateDir;
+use crate::{
+    state_dir::StateDir,
+    tokens::key::{KeyRing, SharedSecret},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 fn tokens(folder: &std::path::Path, issuer: &str) -> AccessTokens {
     let dir = StateDir::open(folder).unwrap();
-    AccessTokens::new(SigningKey::load_or_make(&dir).unwrap(), issuer.to_owned(), 60)
+    let signer = Signer::EdDsa(KeyRing::load_or_make(&dir).unwrap());
+    AccessTokens::new(signer, issuer.to_owned(), 60)
+}
+
+fn kid(tokens: &AccessTokens) -> String {
+    tokens.verifying_keys()[0].kid.clone()
+}
+
+fn sign(tokens: &AccessTokens, header: &Header, claims: &impl serde::Serialize) -> String {
+    jsonwebtoken::encode(header, claims, tokens.signer().signing().0).unwrap()
 }
 
 fn holder(subject: &Subject) -> Holder<'_> {
@@ -16,6 +29,7 @@ fn holder(subject: &Subject) -> Holder<'_> {
         name: "alice",
         uid: Some(1000),
         role: Role::User,
+        amr: &[],
         session: SessionId::random(),
         auth_time: 1,
     }
@@ -38,7 +52,7 @@ fn a_token_passes_and_carries_its_claims_also_after_a_restart() {
     assert_eq!(again.verify(&token).unwrap(), claims);
     let header = jsonwebtoken::decode_header(token.expose("test")).unwrap();
     assert_eq!(header.typ.as_deref(), Some("at+jwt"));
-    assert_eq!(header.kid, Some(again.verifying_key().kid));
+    assert_eq!(header.kid, Some(kid(&again)));
     assert_eq!(claims.exp - claims.iat, 60);
 }
 
@@ -69,14 +83,14 @@ fn a_header_cannot_choose_how_it_is_verified() {
     let none = part(&json!({"alg": "none", "typ": "at+jwt"}));
     assert_eq!(code(&tokens, &format!("{none}.{body}.")), ErrorCode::TokenInvalid, "alg none");
     // HS256 with the public key as its secret.
-    let secret = jsonwebtoken::EncodingKey::from_secret(&tokens.verifying_key().public);
+    let secret = jsonwebtoken::EncodingKey::from_secret(&tokens.verifying_keys()[0].public);
     let hs256 = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
     assert_eq!(code(&tokens, &hs256), ErrorCode::TokenInvalid, "algorithm confusion");
-    for (typ, kid) in [("JWT", tokens.verifying_key().kid), ("at+jwt", "../key".to_owned())] {
+    for (typ, kid) in [("JWT", kid(&tokens)), ("at+jwt", "../key".to_owned())] {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(typ.to_owned());
         header.kid = Some(kid);
-        let signed = jsonwebtoken::encode(&header, &claims, &tokens.key.encoding).unwrap();
+        let signed = sign(&tokens, &header, &claims);
         assert_eq!(code(&tokens, &signed), ErrorCode::TokenInvalid, "{typ}");
     }
     let mut text = token.expose("test").to_owned();
@@ -98,8 +112,8 @@ fn every_claim_counts() {
         change(&mut value);
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(tokens.verifying_key().kid);
-        jsonwebtoken::encode(&header, &value, &tokens.key.encoding).unwrap()
+        header.kid = Some(kid(&tokens));
+        sign(&tokens, &header, &value)
     };
     tokens.verify(&BearerToken::new(signed(&|_| {}))).unwrap();
     assert_eq!(code(&tokens, &signed(&|v| v["exp"] = json!(1))), ErrorCode::TokenExpired);
@@ -122,4 +136,59 @@ fn every_claim_counts() {
         });
         assert_eq!(code(&tokens, &text), ErrorCode::TokenInvalid, "{claim} is missing");
     }
+}
+
+#[test]
+fn two_keys_verify_after_a_rotation_also_after_a_restart_until_the_older_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject::unix(1000, 1);
+    let before = tokens(folder.path(), "urn:sdrest:a");
+    let (old, _) = before.issue(&holder(&subject)).unwrap();
+    let old_kid = kid(&before);
+    let until = unix_now() + 120;
+    let new_kid = before.rotate(until).unwrap();
+    assert_ne!(new_kid, old_kid);
+    let kid_of = |token: &BearerToken| {
+        jsonwebtoken::decode_header(token.expose("test")).unwrap().kid.unwrap()
+    };
+    let (between, _) = before.issue(&holder(&subject)).unwrap();
+    assert_eq!(kid_of(&between), old_kid, "the new key signs once it is known");
+    before.settle();
+    let (new, _) = before.issue(&holder(&subject)).unwrap();
+    assert_eq!(kid_of(&new), new_kid);
+    assert!(matches!(before.rotate(until), Err(KeyError::TooSoon(_))));
+
+    let after = tokens(folder.path(), "urn:sdrest:a");
+    assert_eq!(after.verifying_keys(), before.verifying_keys());
+    for token in [&old, &between, &new] {
+        after.verify(token).unwrap();
+    }
+    assert_eq!(kid_of(&after.issue(&holder(&subject)).unwrap().0), new_kid);
+    assert!(!after.forget(until - 1).unwrap() && after.forget(until).unwrap());
+    assert_eq!(code(&after, old.expose("test")), ErrorCode::TokenInvalid);
+    after.verify(&new).unwrap();
+    assert_eq!(tokens(folder.path(), "urn:sdrest:a").verifying_keys().len(), 1);
+}
+
+#[test]
+fn a_shared_secret_verifies_its_own_tokens_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |secret: &[u8]| {
+        let signer = Signer::Hs256(SharedSecret::new(secret));
+        AccessTokens::new(signer, "urn:sdrest:a".to_owned(), 60)
+    };
+    let (one, two, eddsa) = (with(&[1; 32]), with(&[2; 32]), tokens(folder.path(), "urn:sdrest:a"));
+    let subject = Subject::unix(1000, 1);
+    let (token, claims) = one.issue(&holder(&subject)).unwrap();
+    assert_eq!(one.verify(&token).unwrap(), claims);
+    assert_eq!((one.signature(), one.verifying_keys().len()), (Signature::Hs256, 0));
+    for other in [&two, &eddsa] {
+        assert_eq!(code(other, token.expose("test")), ErrorCode::TokenInvalid);
+    }
+    let (foreign, _) = eddsa.issue(&holder(&subject)).unwrap();
+    assert_eq!(code(&one, foreign.expose("test")), ErrorCode::TokenInvalid);
+    let none = part(&json!({"alg": "none", "typ": "at+jwt"}));
+    let body = part(&serde_json::to_value(&claims).unwrap());
+    assert_eq!(code(&one, &format!("{none}.{body}.")), ErrorCode::TokenInvalid);
+    assert!(matches!(one.rotate(0), Err(KeyError::NoRotation)));
 }

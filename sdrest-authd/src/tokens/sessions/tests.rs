@@ -15,9 +15,19 @@ fn begin_as(sessions: &mut Sessions, uid: u32, now: u64) -> (SessionId, RefreshT
         name: "alice".into(),
         uid: Some(1000),
         role: Role::User,
+        amr: by_pam(),
         access_until: NOW + 60,
     };
     (id, sessions.begin(id, new, now).unwrap())
+}
+
+fn refresh(
+    sessions: &mut Sessions,
+    token: &RefreshToken,
+    access_until: u64,
+    now: u64,
+) -> Result<(SessionId, Session, RefreshToken), RefreshError> {
+    sessions.refresh(token, Renewal { role: None, access_until }, now)
 }
 
 fn open(folder: &tempfile::TempDir) -> Sessions {
@@ -29,16 +39,16 @@ fn a_lost_answer_is_given_again_and_theft_ends_the_session() {
     let folder = tempfile::tempdir().unwrap();
     let mut sessions = open(&folder);
     let (id, first) = begin(&mut sessions);
-    let (_, _, second) = sessions.refresh(&first, NOW + 70, NOW + 10).unwrap();
-    let (_, _, again) = sessions.refresh(&first, NOW + 70, NOW + 20).unwrap();
+    let (_, _, second) = refresh(&mut sessions, &first, NOW + 70, NOW + 10).unwrap();
+    let (_, _, again) = refresh(&mut sessions, &first, NOW + 70, NOW + 20).unwrap();
     assert!(second.matches(&again), "the same successor within 30 s");
-    let (_, session, third) = sessions.refresh(&second, NOW + 80, NOW + 30).unwrap();
+    let (_, session, third) = refresh(&mut sessions, &second, NOW + 80, NOW + 30).unwrap();
     assert_eq!((session.auth_time, session.access_until), (NOW, NOW + 80));
     // The first one is spent for good now.
     assert!(
-        matches!(sessions.refresh(&first, NOW, NOW + 31), Err(RefreshError::Reused(reused)) if reused == id)
+        matches!(refresh(&mut sessions, &first, NOW, NOW + 31), Err(RefreshError::Reused(reused)) if reused == id)
     );
-    assert!(matches!(sessions.refresh(&third, NOW, NOW + 32), Err(RefreshError::Unknown)));
+    assert!(matches!(refresh(&mut sessions, &third, NOW, NOW + 32), Err(RefreshError::Unknown)));
     assert_eq!(sessions.revoked(NOW + 32), vec![id]);
     assert!(sessions.revoked(NOW + 81).is_empty(), "its last token has expired");
 }
@@ -48,8 +58,8 @@ fn the_grace_ends_after_thirty_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let mut sessions = open(&folder);
     let (id, first) = begin(&mut sessions);
-    sessions.refresh(&first, NOW, NOW).unwrap();
-    assert!(matches!(sessions.refresh(&first, NOW, NOW + 30), Err(RefreshError::Reused(_))));
+    refresh(&mut sessions, &first, NOW, NOW).unwrap();
+    assert!(matches!(refresh(&mut sessions, &first, NOW, NOW + 30), Err(RefreshError::Reused(_))));
     assert!(sessions.is_revoked(id));
 }
 
@@ -62,7 +72,7 @@ fn a_restart_forgets_nothing_that_matters() {
     let version = sessions.version();
     sessions.revoke(gone, NOW + 60).unwrap();
     assert!(sessions.version() > version);
-    sessions.refresh(&first, NOW, NOW).unwrap();
+    refresh(&mut sessions, &first, NOW, NOW).unwrap();
     let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
     assert!(!text.contains(first.expose("test")), "tokens are hashed at rest");
 
@@ -70,9 +80,9 @@ fn a_restart_forgets_nothing_that_matters() {
     assert_eq!(sessions.revoked(NOW), vec![gone]);
     assert_eq!(sessions.version(), version + 1);
     // The answer was lost with the restart: within the grace the client is forgiven, with a fresh successor.
-    let (_, _, next) = sessions.refresh(&first, NOW, NOW + 5).unwrap();
-    sessions.refresh(&next, NOW, NOW + 6).unwrap();
-    assert!(matches!(sessions.refresh(&first, NOW, NOW + 7), Err(RefreshError::Reused(_))));
+    let (_, _, next) = refresh(&mut sessions, &first, NOW, NOW + 5).unwrap();
+    refresh(&mut sessions, &next, NOW, NOW + 6).unwrap();
+    assert!(matches!(refresh(&mut sessions, &first, NOW, NOW + 7), Err(RefreshError::Reused(_))));
 }
 
 #[test]
@@ -80,7 +90,10 @@ fn sessions_end_after_a_week() {
     let folder = tempfile::tempdir().unwrap();
     let mut sessions = open(&folder);
     let (_, first) = begin(&mut sessions);
-    assert!(matches!(sessions.refresh(&first, NOW, NOW + LONGEST), Err(RefreshError::Unknown)));
+    assert!(matches!(
+        refresh(&mut sessions, &first, NOW, NOW + LONGEST),
+        Err(RefreshError::Unknown)
+    ));
     sessions.sweep(NOW + LONGEST).unwrap();
     assert_eq!((sessions.count(), open(&folder).count()), (0, 0));
 }
@@ -96,7 +109,37 @@ fn one_subject_has_a_share_and_pushes_nobody_else_out() {
         begin_as(&mut sessions, 1000, NOW + 3);
     }
     assert_eq!(sessions.count(), MOST_OF_ONE + 1);
-    assert!(matches!(sessions.refresh(&oldest, NOW, NOW + 4), Err(RefreshError::Unknown)));
-    sessions.refresh(&second, NOW, NOW + 4).unwrap();
-    sessions.refresh(&other, NOW, NOW + 4).unwrap();
+    assert!(matches!(refresh(&mut sessions, &oldest, NOW, NOW + 4), Err(RefreshError::Unknown)));
+    refresh(&mut sessions, &second, NOW, NOW + 4).unwrap();
+    refresh(&mut sessions, &other, NOW, NOW + 4).unwrap();
+}
+
+#[test]
+fn a_look_spends_nothing_and_a_refresh_takes_the_role_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (id, first) = begin(&mut sessions);
+    assert_eq!(sessions.peek(&first, NOW).unwrap().0, id);
+    assert_eq!(sessions.peek(&first, NOW).unwrap().1.role, Role::User);
+    let renewal = Renewal { role: Some(Role::Operator), access_until: NOW };
+    let (_, session, second) = sessions.refresh(&first, renewal, NOW).unwrap();
+    assert_eq!(session.role, Role::Operator);
+    assert!(sessions.peek(&first, NOW + 29).is_some() && sessions.peek(&first, NOW + 30).is_none());
+    assert_eq!(open(&folder).peek(&second, NOW).unwrap().1.role, Role::Operator);
+    assert!(sessions.peek(&second, NOW + LONGEST).is_none());
+}
+
+#[test]
+fn all_sessions_of_somebody_end_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (one, _) = begin_as(&mut sessions, 1000, NOW);
+    let (two, _) = begin_as(&mut sessions, 1000, NOW);
+    let (_, other) = begin_as(&mut sessions, 2000, NOW);
+    let alice = Subject::unix(1000, 1);
+    let version = sessions.version();
+    assert_eq!(sessions.revoke_where(|session| session.subject == alice, NOW + 60).unwrap(), 2);
+    assert!(sessions.is_revoked(one) && sessions.is_revoked(two));
+    assert!(sessions.peek(&other, NOW).is_some());
+    assert_eq!(open(&folder).version(), version + 1);
 }

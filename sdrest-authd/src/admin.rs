@@ -1,0 +1,214 @@
+//! The verbs of the administrators' socket: internal users, keys for anybody, rotation and sessions. Whoever connects
+//! is root, listed, or in the group `sdrest-admin`, and every verb that changes something is audited with the uid
+//! that the kernel gave.
+
+use crate::{
+    api_keys::KeyOwner,
+    audit,
+    conversation::denied,
+    service::{Service, blocking, internal},
+    tokens::KeyError,
+    users::check_password,
+};
+use sdrest_proto::{
+    accounts::{NewUser, UserInfo, UserName},
+    api_key::{KeyInfo, MadeKey, NewKey},
+    authd::{AuthdAdmin, UserState},
+    conversation::{AccountKey, Denial},
+    error::{ErrorCode, Fault},
+    health::Health,
+    id::{KeyId, RequestId},
+    identity::{Role, Subject},
+    secret::Answer,
+};
+use std::{sync::Arc, time::Duration};
+use tarpc::context::Context;
+
+/// How long front ends have to learn of a new signing key before it signs.
+const ANNOUNCED: Duration = Duration::from_millis(500);
+
+/// The verbs, for one administrator.
+#[derive(Clone)]
+pub(crate) struct AdminVerbs {
+    pub(crate) service: Arc<Service>,
+    /// The uid at the other end.
+    pub(crate) admin: u32,
+}
+
+impl AdminVerbs {
+    /// Does what waits for the disk, and audits what came of it.
+    async fn change<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        on: String,
+        work: impl FnOnce(&Service) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let done = blocking(&self.service, RequestId::random(), work).await?;
+        audit::administered(self.admin, verb, &on);
+        Ok(done)
+    }
+
+    /// Whose keys are made under this name: an internal user's, else a system account's.
+    async fn owner(&self, name: &UserName) -> Result<KeyOwner, Fault> {
+        if self.service.users.has(name.as_str()) {
+            let user = self.service.users.named(name)?;
+            let (subject, role) = (Subject::internal(user.id), user.role);
+            return Ok(KeyOwner { subject, username: name.as_str().to_owned(), uid: None, role });
+        }
+        let who = AccountKey::Name(name.as_str().to_owned());
+        let account = self.service.table.questions().account(who).await;
+        let account = account.map_err(|denial| match denial {
+            Denial::Unavailable | Denial::Timeout => denied(denial),
+            _ => {
+                let message =
+                    format!("`username` {} is nobody who may sign in here", name.as_str());
+                Fault::new(ErrorCode::NotFound, message)
+            }
+        })?;
+        let role =
+            self.service.standings.admission.role(account.username.as_str(), &account.groups);
+        let role = role.ok_or_else(|| denied(Denial::AcctDenied))?;
+        let (username, uid) = (account.username.as_str().to_owned(), Some(account.uid));
+        let subject = self.service.tokens.subject_of(&account).map_err(|error| failed(&error))?;
+        Ok(KeyOwner { subject, username, uid, role })
+    }
+}
+
+/// Ends the sessions of a user and what is remembered of it.
+fn end_all(service: &Service, user: &UserInfo) -> Result<(), Fault> {
+    let subject = Subject::internal(user.id);
+    service
+        .tokens
+        .end_sessions(|session| session.subject == subject)
+        .map_err(|error| failed(&error))?;
+    service.keys.account_changed(&subject)
+}
+
+impl AuthdAdmin for AdminVerbs {
+    async fn health(self, _: Context) -> Health {
+        self.service.health()
+    }
+
+    async fn add_user(self, _: Context, new: NewUser) -> Result<UserInfo, Fault> {
+        check_password(&new.password)?;
+        let phc = self.service.table.questions().hash(new.password).await?;
+        let on = new.username.as_str().to_owned();
+        self.change("add_user", on, move |service| service.users.add(new.username, new.role, &phc))
+            .await
+    }
+
+    async fn list_users(self, _: Context) -> Result<Vec<UserInfo>, Fault> {
+        Ok(self.service.users.list())
+    }
+
+    async fn set_password(self, _: Context, user: UserName, password: Answer) -> Result<(), Fault> {
+        check_password(&password)?;
+        self.service.users.named(&user)?;
+        let phc = self.service.table.questions().hash(password).await?;
+        self.change("set_password", user.as_str().to_owned(), move |service| {
+            let user = service.users.set_password(&user, &phc)?;
+            end_all(service, &user)
+        })
+        .await
+    }
+
+    async fn set_user_state(
+        self,
+        _: Context,
+        user: UserName,
+        state: UserState,
+    ) -> Result<UserInfo, Fault> {
+        let verb = match state {
+            UserState::Enabled => "enable_user",
+            UserState::Disabled => "disable_user",
+        };
+        self.change(verb, user.as_str().to_owned(), move |service| {
+            let user = service.users.set_state(&user, state)?;
+            match state {
+                UserState::Disabled => end_all(service, &user)?,
+                UserState::Enabled => service.keys.account_changed(&Subject::internal(user.id))?,
+            }
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn set_user_role(
+        self,
+        _: Context,
+        user: UserName,
+        role: Role,
+    ) -> Result<UserInfo, Fault> {
+        let on = format!("{} role {}", user.as_str(), role.as_str());
+        self.change("set_user_role", on, move |service| {
+            let before = service.users.named(&user)?;
+            let user = service.users.set_role(&user, role)?;
+            // Tokens carry the role that was: who has less now must not go on with them.
+            if role < before.role {
+                end_all(service, &user)?;
+            }
+            service.keys.account_changed(&Subject::internal(user.id))?;
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn remove_user(self, _: Context, user: UserName) -> Result<(), Fault> {
+        self.change("remove_user", user.as_str().to_owned(), move |service| {
+            let user = service.users.remove(&user)?;
+            end_all(service, &user)?;
+            service.keys.remove_of(&Subject::internal(user.id))
+        })
+        .await
+    }
+
+    async fn make_key_for(self, _: Context, user: UserName, new: NewKey) -> Result<MadeKey, Fault> {
+        let owner = self.owner(&user).await?;
+        let on = user.as_str().to_owned();
+        let subject = owner.subject.clone();
+        let made = self
+            .change("make_key_for", on, move |service| service.keys.make_for(&owner, new))
+            .await?;
+        audit::key_made(None, made.info.id, subject.as_str(), "administrator");
+        Ok(made)
+    }
+
+    async fn list_all_keys(self, _: Context) -> Result<Vec<KeyInfo>, Fault> {
+        Ok(self.service.keys.list_all())
+    }
+
+    async fn revoke_any_key(self, _: Context, key: KeyId) -> Result<(), Fault> {
+        self.change("revoke_any_key", key.to_string(), move |service| service.keys.revoke_any(key))
+            .await
+    }
+
+    async fn rotate_key(self, _: Context) -> Result<String, Fault> {
+        let rotate = |service: &Service| {
+            service.tokens.rotate_key().map_err(|error| match error {
+                KeyError::TooSoon(seconds) => {
+                    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+                    Fault::new(ErrorCode::Conflict, error.to_string()).retry_after(seconds)
+                }
+                KeyError::NoRotation => Fault::new(ErrorCode::Conflict, error.to_string()),
+                _ => failed(&error),
+            })
+        };
+        let kid = self.change("rotate_key", String::new(), rotate).await?;
+        tokio::time::sleep(ANNOUNCED).await;
+        self.service.tokens.settle_key();
+        Ok(kid)
+    }
+
+    async fn revoke_sessions(self, _: Context, user: UserName) -> Result<u32, Fault> {
+        self.change("revoke_sessions", user.as_str().to_owned(), move |service| {
+            let named = |session: &crate::tokens::Session| session.name == user.as_str();
+            service.tokens.end_sessions(named).map_err(|error| failed(&error))
+        })
+        .await
+    }
+}
+
+fn failed(cause: &dyn std::fmt::Display) -> Fault {
+    tracing::error!("administration: {cause}");
+    internal()
+}

@@ -1,0 +1,25 @@
+//! What all logins and questions share: the way to the programs, the slots, the throttle, the rules of time and the
+//! rules of who may sign in.
+
+use super::{link::ConversationSocket, pacing::Pacing, slots::Slots};
+use crate::{admission::Admission, throttle::Throttle};
+use std::sync::{Arc, atomic::AtomicBool};
+
+/// How PAM is asked, where it is.
+pub(crate) struct PamWay {
+    pub(crate) service: String,
+    /// Where programs are started that may change an expired password.
+    pub(crate) change: Option<ConversationSocket>,
+}
+
+pub(crate) struct Surroundings {
+    pub(super) socket: ConversationSocket,
+    /// Nothing where logins do not go through PAM.
+    pub(super) pam: Option<PamWay>,
+    pub(super) slots: Slots,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) pacing: Pacing,
+    pub(super) admission: Arc<Admission>,
+    /// Whether the last program that was asked for came up.
+    pub(super) reachable: AtomicBool,
+}

@@ -1,0 +1,127 @@
+//! The two sockets: who may come in, and what serves them. The front end's account is refused at the administrators'
+//! door whatever the lists say; members of the group `sdrest-admin` are looked up anew at every connection.
+
+use crate::{admin::AdminVerbs, audit, peer::is_member, server::Verbs, service::Service};
+use futures::StreamExt;
+use sdrest_proto::{
+    authd::{Authd, AuthdAdmin},
+    transport::{self, AUTHD, AUTHD_ADMIN, TrustedUids},
+};
+use std::{
+    fs, io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tarpc::server::{BaseChannel, Channel};
+use tokio::net::{UnixListener, UnixStream};
+
+/// Requests at once on one connection.
+const IN_FLIGHT: usize = 512;
+/// Members of this group are administrators.
+const ADMIN_GROUP: &str = "sdrest-admin";
+
+/// The front end's socket, with who may connect to it.
+pub(crate) struct Door {
+    pub(crate) listener: UnixListener,
+    pub(crate) trusted: TrustedUids,
+}
+
+/// The administrators' socket.
+pub(crate) struct AdminDoor {
+    pub(crate) listener: UnixListener,
+    /// Root, and whoever the configuration names.
+    pub(crate) listed: Vec<u32>,
+    /// The front end's account, where it is not authd's own: never an administrator.
+    pub(crate) never: Option<u32>,
+}
+
+impl AdminDoor {
+    /// Who is trusted, as far as this one peer is concerned.
+    fn trusted(&self, peer: u32) -> TrustedUids {
+        if self.never == Some(peer) {
+            return TrustedUids::new([]);
+        }
+        let listed = self.listed.iter().copied();
+        if self.listed.contains(&peer) || !in_admin_group(peer) {
+            return TrustedUids::new(listed);
+        }
+        TrustedUids::new(listed.chain([peer]))
+    }
+}
+
+fn in_admin_group(uid: u32) -> bool {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    is_member(uid, ADMIN_GROUP, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+/// Serves the front end's socket until the task is dropped.
+pub(crate) async fn serve(service: Arc<Service>, door: Door) {
+    loop {
+        let Some(stream) = next(&door.listener, AUTHD.name).await else { continue };
+        let (service, trusted) = (Arc::clone(&service), door.trusted.clone());
+        tokio::spawn(async move {
+            match transport::accept(stream, &trusted, AUTHD).await {
+                Ok((_, transport)) => {
+                    BaseChannel::with_defaults(transport)
+                        .max_concurrent_requests(IN_FLIGHT)
+                        .execute(Authd::serve(Verbs(service)))
+                        .for_each(|request| async {
+                            tokio::spawn(request);
+                        })
+                        .await;
+                }
+                Err(error) => refused(&service, AUTHD.name, &error),
+            }
+        });
+    }
+}
+
+/// Serves the administrators' socket until the task is dropped.
+pub(crate) async fn serve_admin(service: Arc<Service>, door: AdminDoor) {
+    loop {
+        let Some(stream) = next(&door.listener, AUTHD_ADMIN.name).await else { continue };
+        let trusted = match stream.peer_cred() {
+            Ok(peer) => door.trusted(peer.uid()),
+            Err(error) => {
+                refused(&service, AUTHD_ADMIN.name, &error);
+                continue;
+            }
+        };
+        let service = Arc::clone(&service);
+        tokio::spawn(async move {
+            match transport::accept(stream, &trusted, AUTHD_ADMIN).await {
+                Ok((peer, transport)) => {
+                    BaseChannel::with_defaults(transport)
+                        .max_concurrent_requests(IN_FLIGHT)
+                        .execute(AuthdAdmin::serve(AdminVerbs { service, admin: peer.uid }))
+                        .for_each(|request| async {
+                            tokio::spawn(request);
+                        })
+                        .await;
+                }
+                Err(error) => refused(&service, AUTHD_ADMIN.name, &error),
+            }
+        });
+    }
+}
+
+async fn next(listener: &UnixListener, name: &'static str) -> Option<UnixStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => Some(stream),
+        Err(error) => {
+            tracing::warn!("{name}: accept: {error}");
+            // Out of descriptors: somebody has to close one first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+fn refused(service: &Service, socket: &'static str, error: &io::Error) {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        service.refused_peers.fetch_add(1, Ordering::Relaxed);
+        audit::peer_refused(socket, &error.to_string());
+    } else {
+        tracing::debug!("{socket}: {error}");
+    }
+}
