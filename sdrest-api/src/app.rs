@@ -1,7 +1,10 @@
 //! What every handler can reach: authd, the queue, the workers, the pictures. It is put together once, in
 //! `main`, and shared by reference counts.
 
-use crate::{auth::JobSecrets, authd::Authd, images::BlobStore, jobs::Queue, workers::Workers};
+use crate::{
+    auth::JobSecrets, authd::Authd, edge::KernelWord, images::BlobStore, jobs::Queue,
+    workers::Workers,
+};
 use sdrest_proto::health::SandboxReport;
 use std::{sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 pub struct App {
     pub authd: Authd,
+    /// Who is at the other end of a connection, where that is enough to sign in.
+    pub kernel: KernelWord,
     pub queue: Queue,
     pub workers: Workers,
     pub blobs: BlobStore,

@@ -35,6 +35,9 @@ pub struct Cli {
     /// Another name that this server answers to; repeatable
     #[arg(long, value_name = "HOST")]
     pub allowed_host: Vec<String>,
+    /// Who connects on behalf of others: its connections sign nobody in by the kernel's word; repeatable
+    #[arg(long, value_name = "USER")]
+    pub proxy_user: Vec<String>,
     /// Serve without authentication on an address that others can reach
     #[arg(long)]
     pub allow_open: bool,

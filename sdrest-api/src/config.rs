@@ -26,6 +26,8 @@ pub struct Settings {
     pub public: Option<Authority>,
     pub allowed_hosts: Vec<Authority>,
     pub allow_open: bool,
+    /// The uids that connect on behalf of others.
+    pub proxies: Vec<u32>,
     /// Why there is to be no sandbox.
     pub no_sandbox: Option<String>,
     pub log_level: LevelFilter,
@@ -62,6 +64,8 @@ struct Table {
     allowed_host: Vec<String>,
     #[serde(default)]
     allow_open: bool,
+    #[serde(default)]
+    proxy_user: Vec<String>,
     no_sandbox: Option<String>,
     log_level: Option<String>,
 }
@@ -86,6 +90,7 @@ impl Settings {
             (false, None, None) => LevelFilter::INFO,
         };
         let hosts = if cli.allowed_host.is_empty() { table.allowed_host } else { cli.allowed_host };
+        let proxies = if cli.proxy_user.is_empty() { table.proxy_user } else { cli.proxy_user };
         let workers =
             if cli.worker_socket.is_empty() { table.worker_socket } else { cli.worker_socket };
         Ok(Self {
@@ -105,6 +110,7 @@ impl Settings {
             public: cli.public_url.or(table.public_url).map(|url| public(&url)).transpose()?,
             allowed_hosts: hosts.iter().map(|host| allowed_host(host)).collect::<Result<_>>()?,
             allow_open: cli.allow_open || table.allow_open,
+            proxies: proxies.iter().map(|user| uid_of(user, &passwd)).collect::<Result<_>>()?,
             no_sandbox: cli.no_sandbox.or(table.no_sandbox),
             log_level,
         })

@@ -157,16 +157,23 @@ impl IntoResponse for ApiError {
                 timestamp: unix_now(),
             },
         };
-        let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            let seconds = self.fault.retry_after.unwrap_or(DEFAULT_RETRY_AFTER).max(1);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response.extensions_mut().insert(AtEdge { code, cause: self.cause });
-        response
+        let response = (status, Json(body)).into_response();
+        mark(response, &self.fault, self.cause)
     }
+}
+
+/// Gives an answer that tells a fault what every such answer has: no caching, when to try again, and the mark
+/// by which the edge logs it and adds a challenge.
+pub fn mark(mut response: Response, fault: &Fault, cause: Option<String>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let status = status(fault.code);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        let seconds = fault.retry_after.unwrap_or(DEFAULT_RETRY_AFTER).max(1);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response.extensions_mut().insert(AtEdge { code: fault.code, cause });
+    response
 }
 
 #[cfg(test)]

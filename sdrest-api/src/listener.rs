@@ -209,7 +209,11 @@ pub async fn serve(
         }
         Door::Unix(listener) => {
             let listener = UnixListener::from_std(listener)?;
-            let accept = async || Ok((listener.accept().await?.0, Peer::Unix));
+            let accept = async || {
+                let stream = listener.accept().await?.0;
+                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok((stream, Peer::Unix { uid }))
+            };
             accept_loop(accept, &connections, &room).await;
         }
     }

@@ -11,7 +11,7 @@ use sdrest_api::{
     authd::{Authd, AuthdAddress},
     cli::Cli,
     config::Settings,
-    edge::{CrossSite, Hosts},
+    edge::{CrossSite, Hosts, KernelWord, SocketTables},
     images::BlobStore,
     jobs::{Queue, QueueLimits},
     listener::{Door, serve},
@@ -20,7 +20,7 @@ use sdrest_api::{
     telemetry,
     workers::{WorkerSettings, Workers},
 };
-use sdrest_proto::authd::AuthMode;
+use sdrest_proto::authd::{AuthMode, SignIn};
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,10 @@ fn main() -> Result<()> {
     let settings = Settings::load(Cli::parse())?;
     telemetry::start(settings.log_level)?;
 
-    // What it needs from outside: the door and the folder. Nothing is served yet.
+    // What it needs from outside: the door, on loopback the kernel's word for who is at the other end of it,
+    // and the folder. Nothing is served yet.
     let door = Door::open(&settings.listen)?;
+    let tables = socket_tables(&door);
     prepare_state(&settings.state_dir)?;
 
     // From here on it can open nothing else, start nothing, and gain nothing.
@@ -47,9 +49,23 @@ fn main() -> Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    let outcome = runtime.block_on(run(settings, door, sandboxed));
+    let outcome = runtime.block_on(run(settings, Opened { door, tables }, sandboxed));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome
+}
+
+/// What was opened before the sandbox closed.
+struct Opened {
+    door: Door,
+    tables: Option<SocketTables>,
+}
+
+/// The kernel's tables of TCP sockets, for a door that they can say something about. Whether they are needed is
+/// authd's to say, later.
+fn socket_tables(door: &Door) -> Option<SocketTables> {
+    door.ip().filter(|_| door.is_local())?;
+    let tables = SocketTables::open();
+    tables.inspect_err(|error| tracing::debug!(%error, "no tables of TCP sockets")).ok()
 }
 
 /// The folder of the store, for this user alone.
@@ -61,7 +77,8 @@ fn prepare_state(folder: &Path) -> Result<()> {
         .with_context(|| format!("the state folder {} cannot be made", folder.display()))
 }
 
-async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()> {
+async fn run(settings: Settings, opened: Opened, sandboxed: Sandboxed) -> Result<()> {
+    let Opened { door, tables } = opened;
     let stop = stop_on_signals()?;
 
     // Nobody is let in before authd has said who may: keys, policy, and the whole list of revocations.
@@ -70,6 +87,7 @@ async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()>
         return Ok(());
     };
     let warnings = check_exposure(&authd, &door, settings.allow_open)?;
+    check_kernel_word(&authd, &door, tables.as_ref())?;
 
     // What was accepted earlier goes on; then the workers are asked for.
     let queue = Queue::open(&settings.state_dir.join("jobs.db"), QueueLimits::default())
@@ -90,6 +108,7 @@ async fn run(settings: Settings, door: Door, sandboxed: Sandboxed) -> Result<()>
     };
     let app = App {
         authd,
+        kernel: KernelWord::new(tables, settings.proxies),
         queue,
         workers: workers.clone(),
         blobs,
@@ -123,6 +142,26 @@ fn check_exposure(authd: &Authd, door: &Door, allow_open: bool) -> Result<Vec<St
             Ok(vec!["passwords cross the network unencrypted: put a TLS proxy in front".to_owned()])
         }
         (_, true, _) => Ok(Vec::new()),
+    }
+}
+
+/// Where the kernel's word is enough to sign in, there must be one: on a Unix socket, or on loopback with the
+/// tables of sockets.
+fn check_kernel_word(authd: &Authd, door: &Door, tables: Option<&SocketTables>) -> Result<()> {
+    let policy = authd.policies().current();
+    if policy.description().sign_in != SignIn::Peer {
+        return Ok(());
+    }
+    let mode = policy.mode().as_str();
+    match (door.ip(), door.is_local(), tables) {
+        (None, _, _) | (Some(_), true, Some(_)) => Ok(()),
+        (Some(_), true, None) => bail!(
+            "mode {mode} without PAM needs /proc/self/net/tcp, which cannot be read: listen on a Unix socket"
+        ),
+        (Some(_), false, _) => bail!(
+            "mode {mode} without PAM signs in whom the kernel names, which it cannot for {door}: listen on \
+             127.0.0.1 or on a Unix socket, or use --auth pam"
+        ),
     }
 }
 

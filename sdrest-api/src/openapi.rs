@@ -1,20 +1,22 @@
 //! The OpenAPI 3.1 document: made from the same table as the routes, so that neither can know a route that
-//! the other does not. What a route asks of its callers stands in `security` and `x-permission`.
+//! the other does not. What a route asks of its callers stands in `security`,
+//! `x-access`, `x-permission` and `x-opening`; every operation has its rule.
 
 use crate::auth::{Access, Opening, Rule};
 use axum::response::{IntoResponse, Response};
-use sdrest_proto::BUILD;
+use sdrest_proto::{BUILD, api_key::Scopes};
 use serde_json::json;
 use tokio_util::bytes::Bytes;
 use utoipa::openapi::{
     Components, ContactBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, Paths,
     extensions::Extensions,
     path::{Operation, PathItem},
-    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
-/// The name of the one security scheme.
-const SCHEME: &str = "bearer";
+/// The names of the security schemes.
+const TOKEN: &str = "bearer";
+const KEY: &str = "api_key";
 
 /// The document without routes.
 pub fn skeleton() -> OpenApi {
@@ -29,7 +31,9 @@ pub fn skeleton() -> OpenApi {
         .build();
     let mut components = Components::new();
     let http = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    components.add_security_scheme(SCHEME, SecurityScheme::Http(http));
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(http));
+    let key = ApiKeyValue::with_description("X-API-Key", "Also as `Authorization: Bearer sdr_…`");
+    components.add_security_scheme(KEY, SecurityScheme::ApiKey(ApiKey::Header(key)));
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
 
@@ -37,19 +41,47 @@ pub fn skeleton() -> OpenApi {
 pub fn annotate(paths: &mut Paths, rule: Rule) {
     for item in paths.paths.values_mut() {
         for operation in operations(item) {
-            if rule.access == Access::Open {
-                operation.security = Some(Vec::new());
-                continue;
-            }
-            let needs = SecurityRequirement::new::<_, [String; 0], String>(SCHEME, []);
-            operation.security = Some(vec![needs]);
-            let mut extensions =
-                Extensions::builder().add("x-public-able", json!(rule.opening == Opening::Reading));
+            let schemes = schemes(rule.access).iter();
+            let needs =
+                |scheme: &&str| SecurityRequirement::new::<_, [String; 0], String>(*scheme, []);
+            operation.security = Some(schemes.map(needs).collect());
+            let mut extensions = Extensions::builder()
+                .add("x-access", json!(access(rule.access)))
+                .add("x-opening", json!(opening(rule.opening)));
             if let Access::Needs(permission) = rule.access {
                 extensions = extensions.add("x-permission", json!(permission.as_str()));
             }
             operation.extensions = Some(extensions.build());
         }
+    }
+}
+
+/// Any one of these will do.
+fn schemes(access: Access) -> &'static [&'static str] {
+    match access {
+        Access::Open => &[],
+        Access::SignedIn => &[TOKEN],
+        Access::Needs(permission) if Scopes::NEVER.contains(&permission) => &[TOKEN],
+        Access::Known | Access::Needs(_) => &[TOKEN, KEY],
+    }
+}
+
+fn access(access: Access) -> &'static str {
+    match access {
+        Access::Open => "open",
+        Access::Known => "known",
+        Access::SignedIn => "signed-in",
+        Access::Needs(_) => "permission",
+    }
+}
+
+/// What `--public-paths` can make of the route.
+fn opening(opening: Opening) -> &'static str {
+    match opening {
+        Opening::Never => "never",
+        Opening::Reading => "reading",
+        Opening::Generation => "generation",
+        Opening::GuestsJob => "guests-job",
     }
 }
 

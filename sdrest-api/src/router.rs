@@ -9,13 +9,18 @@ use crate::{
         outermost, refuse_cross_site,
     },
     openapi::{self, Document},
-    routes::{auth, catalog, conversations, generate, images, jobs, models, queue, system},
+    routes::{
+        api_keys, auth, catalog, conversations, docs, generate, images, jobs, models, queue,
+        system, who,
+    },
 };
 use axum::{
     Extension, Router,
     middleware::{from_fn, from_fn_with_state},
 };
-use sdrest_proto::identity::Permission::{Generate, ModelsView, QueueViewOwn};
+use sdrest_proto::identity::Permission::{
+    Generate, KeysOwn, ModelsManage, ModelsView, QueueViewOwn,
+};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
     routes,
@@ -29,26 +34,36 @@ fn table() -> Vec<(Rule, UtoipaMethodRouter<App>)> {
     let views = Rule::needs(ModelsView).public_able();
     let own_jobs = Rule::needs(QueueViewOwn);
     let one_job = own_jobs.guests_job();
+    let own_keys = Rule::needs(KeysOwn);
+    let manages = Rule::needs(ModelsManage);
     let generates = Rule::needs(Generate).generation();
     vec![
         // Signing in.
         (open, routes!(auth::login)),
         (open, routes!(auth::refresh)),
-        (open, routes!(auth::methods)),
+        (open, routes!(who::methods)),
         (open, routes!(conversations::begin)),
         (open, routes!(conversations::poll, conversations::cancel)),
         (open, routes!(conversations::answer)),
         (open, routes!(conversations::events)),
         (signed_in, routes!(auth::logout)),
-        (known, routes!(auth::me)),
-        (known, routes!(auth::validate)),
+        (known, routes!(who::me)),
+        (known, routes!(who::validate)),
+        (own_keys, routes!(api_keys::list, api_keys::make)),
+        (own_keys, routes!(api_keys::revoke)),
         // How the server is.
         (known.public_able(), routes!(system::health)),
         (known.public_able(), routes!(system::status)),
         (known, routes!(system::version)),
         (known.public_able(), routes!(system::openapi)),
+        (known.public_able(), routes!(docs::page)),
         // What generation accepts.
         (views, routes!(models::list)),
+        (views, routes!(models::types)),
+        (views, routes!(models::directories)),
+        (manages, routes!(models::refresh)),
+        (manages, routes!(models::load)),
+        (manages, routes!(models::unload)),
         (views, routes!(catalog::samplers)),
         (views, routes!(catalog::schedulers)),
         (views, routes!(catalog::parameters)),
@@ -79,7 +94,8 @@ pub struct Surroundings {
 /// The whole service.
 pub fn router(app: App, around: Surroundings) -> Router {
     let policies = app.authd.policies().clone();
-    let document = Document::new(&document());
+    let openapi = document();
+    let (document, page) = (Document::new(&openapi), docs::Page::new(&openapi));
     let native = gated(table(), &policies).merge(gated(root_table(), &policies));
     Router::new()
         .nest("/api/v1", native.clone())
@@ -90,6 +106,7 @@ pub fn router(app: App, around: Surroundings) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
         .layer(Extension(document))
+        .layer(Extension(page))
         .layer(from_fn_with_state(around.site, refuse_cross_site))
         .layer(from_fn_with_state(around.hosts, check_host))
         .layer(from_fn_with_state(Outermost { policies }, outermost))

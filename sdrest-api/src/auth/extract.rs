@@ -34,13 +34,8 @@ impl<S: Send + Sync, A: Allows> FromRequestParts<S> for Permit<A> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let user = caller(parts)?;
-        Self::grant(user).ok_or_else(|| {
-            let (role, permission) = (user.role().as_str(), A::PERMISSION.as_str());
-            ApiError::new(
-                ErrorCode::Forbidden,
-                format!("the role `{role}` lacks the permission `{permission}`"),
-            )
-        })
+        Self::grant(user)
+            .ok_or_else(|| ApiError::new(ErrorCode::Forbidden, user.lacks(A::PERMISSION)))
     }
 }
 

@@ -3,14 +3,11 @@
 //! route without one.
 
 use super::{
-    bearer::bearer,
-    job_secret::shown,
-    policy::{Policies, Policy},
-    user::User,
+    credential::credential, job_secret::shown, policies::Policies, policy::Policy, user::User,
 };
-use crate::error::ApiError;
+use crate::{edge::RequestTag, error::ApiError};
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     http::{Method, request::Parts},
     middleware::Next,
     response::Response,
@@ -100,44 +97,41 @@ pub async fn gate(
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
-    let user = admit(&gate.policies.current(), gate.rule, &parts)?;
+    let user = identify(&gate.policies, gate.rule, &mut parts).await?;
+    admit(&user, gate.rule)?;
     tracing::debug!(subject = %user.subject(), "admitted");
     parts.extensions.insert(user);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-fn admit(policy: &Policy, rule: Rule, parts: &Parts) -> Result<User, ApiError> {
-    let user = identify(policy, rule, parts)?;
-    let allowed = match rule.access {
-        Access::Open | Access::Known => true,
-        Access::SignedIn => !user.is_guest(),
-        Access::Needs(permission) => user.may(permission),
-    };
+fn admit(user: &User, rule: Rule) -> Result<(), ApiError> {
     match rule.access {
-        _ if allowed => Ok(user),
+        Access::Open | Access::Known => Ok(()),
+        Access::Needs(permission) if user.may(permission) => Ok(()),
         // A guest has a way to more: signing in.
         _ if user.is_guest() => Err(auth_required()),
-        Access::Needs(permission) => Err(ApiError::new(
+        Access::SignedIn if user.key().is_some() => Err(ApiError::new(
             ErrorCode::Forbidden,
-            format!(
-                "the role `{}` lacks the permission `{}`",
-                user.role().as_str(),
-                permission.as_str()
-            ),
+            "an API key has no session: sign in and send the token instead",
         )),
-        Access::Open | Access::Known | Access::SignedIn => Err(auth_required()),
+        Access::SignedIn => Ok(()),
+        Access::Needs(permission) => {
+            Err(ApiError::new(ErrorCode::Forbidden, user.lacks(permission)))
+        }
     }
 }
 
-fn identify(policy: &Policy, rule: Rule, parts: &Parts) -> Result<User, ApiError> {
+async fn identify(policies: &Policies, rule: Rule, parts: &mut Parts) -> Result<User, ApiError> {
+    let policy = policies.current();
     if policy.mode() == AuthMode::None {
         return Ok(User::anonymous());
     }
     // What is sent is checked first, also where nothing was needed.
-    if let Some(token) = bearer(&parts.headers)? {
-        return policy.identify(&token);
+    if let Some(credential) = credential(&parts.headers)? {
+        let RequestTag(request) = RequestTag::from_request_parts(parts, &()).await?;
+        return policies.identify(credential, request).await;
     }
-    match opened(policy, rule, parts) {
+    match opened(&policy, rule, parts) {
         Some(guest) => Ok(guest),
         None if policy.guests() => Ok(User::guest()),
         None => Err(auth_required()),
@@ -164,6 +158,6 @@ fn opened(policy: &Policy, rule: Rule, parts: &Parts) -> Option<User> {
 fn auth_required() -> ApiError {
     ApiError::new(
         ErrorCode::AuthRequired,
-        "sign in first: this route needs `Authorization: Bearer TOKEN`",
+        "sign in first: this route needs `Authorization: Bearer TOKEN`, or an API key",
     )
 }

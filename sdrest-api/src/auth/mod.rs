@@ -3,24 +3,30 @@
 //! and `Permit<…>`, neither of which can be made anywhere else. A handler that forgets them has nobody to
 //! submit as.
 //!
-//! Tokens are verified here with authd's public keys; nothing in this process could sign one.
+//! Tokens are verified here with authd's public keys, or by authd itself; nothing in this process could sign
+//! one.
 
-mod bearer;
+mod confirmed;
+mod credential;
 mod extract;
 mod gate;
 mod job_secret;
 mod permit;
+mod policies;
 mod policy;
 mod public_paths;
 mod user;
 mod verifier;
+mod voucher;
 
-pub use bearer::bearer;
+pub use credential::{Credential, credential, token};
 pub use extract::Authenticated;
 pub use gate::{Access, Gate, Opening, Rule, gate};
 pub use job_secret::{JobSecrets, Viewer};
 pub use permit::{Allows, Generate, Permit};
-pub use policy::{Policies, Policy};
+pub use policies::Policies;
+pub use policy::Policy;
 pub use public_paths::PublicPaths;
 pub use user::User;
 pub use verifier::{Verifier, VerifyError};
+pub use voucher::Voucher;

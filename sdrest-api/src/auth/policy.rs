@@ -1,28 +1,34 @@
-//! What authd decided: mode, realm, guests, public paths, keys, and the sessions that no longer count.
-//! A snapshot never changes; news from authd replaces it as a whole, and streams that are open hear of it.
+//! What authd decided: mode, realm, guests, public paths, keys, and the sessions that no longer count. A
+//! snapshot never changes; news from authd makes another.
 
 use super::{
     public_paths::PublicPaths,
-    user::User,
     verifier::{Verifier, VerifyError},
 };
-use crate::error::ApiError;
 use sdrest_proto::{
-    authd::{AuthMode, AuthdDescription, Revocations},
-    error::ErrorCode,
+    authd::{AuthMode, AuthdDescription, Revocations, SignIn, Signature},
     id::SessionId,
-    secret::BearerToken,
 };
-use std::{collections::HashSet, sync::Arc};
-use tokio::sync::watch;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a session that was signed out here is remembered where no list ever named it: longer than any
+/// access token of it can live.
+const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One snapshot.
 #[derive(Clone, Debug)]
 pub struct Policy {
     description: AuthdDescription,
     public_paths: PublicPaths,
-    verifier: Verifier,
+    /// None where only authd can verify (HS256).
+    verifier: Option<Verifier>,
     revoked: Arc<HashSet<SessionId>>,
+    /// Sessions that were signed out here and that authd's list does not name yet.
+    ahead: Arc<HashMap<SessionId, Instant>>,
 }
 
 impl Policy {
@@ -30,16 +36,74 @@ impl Policy {
         description: AuthdDescription,
         revocations: Revocations,
     ) -> Result<Self, VerifyError> {
-        let verifier =
-            Verifier::new(&description.issuer, &description.audience, &description.keys)?;
-        let public_paths = PublicPaths::new(&description.public_paths);
-        let revoked = Arc::new(revocations.sessions.into_iter().collect());
-        Ok(Self { description, public_paths, verifier, revoked })
+        let description = AuthdDescription { keys: revocations.keys, ..description };
+        Ok(Self {
+            verifier: verifier(&description)?,
+            public_paths: PublicPaths::new(&description.public_paths),
+            revoked: Arc::new(revocations.sessions.into_iter().collect()),
+            ahead: Arc::default(),
+            description,
+        })
     }
 
-    /// The same policy with a newer list of revoked sessions.
-    pub fn with_revocations(&self, revocations: Revocations) -> Self {
-        Self { revoked: Arc::new(revocations.sessions.into_iter().collect()), ..self.clone() }
+    /// The same policy with a newer list of revoked sessions, and with newer keys where they can be used.
+    pub(super) fn with_news(&self, news: Revocations) -> Self {
+        let revoked: HashSet<SessionId> = news.sessions.into_iter().collect();
+        let mut next = self.clone();
+        if news.keys != self.description.keys {
+            let description = AuthdDescription { keys: news.keys, ..self.description.clone() };
+            match verifier(&description) {
+                Ok(verifier) => {
+                    tracing::info!(keys = description.keys.len(), "the keys of tokens changed");
+                    (next.description, next.verifier) = (description, verifier);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "authd's new keys cannot be used; the older ones stay");
+                }
+            }
+        }
+        next.revoked = Arc::new(revoked);
+        next.ahead_of(&self.ahead)
+    }
+
+    /// Takes over what was signed out here, as far as the list does not name it.
+    pub(super) fn ahead_of(mut self, ahead: &HashMap<SessionId, Instant>) -> Self {
+        let mut left = ahead.clone();
+        left.retain(|session, since| !self.revoked.contains(session) && since.elapsed() < AHEAD);
+        self.ahead = Arc::new(left);
+        self
+    }
+
+    /// The same policy without a session.
+    pub(super) fn without(&self, session: SessionId) -> Self {
+        let mut ahead = HashMap::clone(&self.ahead);
+        ahead.insert(session, Instant::now());
+        Self { ahead: Arc::new(ahead), ..self.clone() }
+    }
+
+    pub(super) fn ahead(&self) -> &HashMap<SessionId, Instant> {
+        &self.ahead
+    }
+
+    pub(super) fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
+    }
+
+    /// What this policy opens that the one before had closed. The server was started, and its listen address
+    /// accepted, under the one before.
+    pub fn opens_beyond(&self, before: &Self) -> Option<&'static str> {
+        let (now, then) = (&self.description, &before.description);
+        if now.mode == AuthMode::None && then.mode != AuthMode::None {
+            return Some("authentication is off");
+        }
+        if now.sign_in == SignIn::Peer && then.sign_in != SignIn::Peer {
+            return Some("the kernel's word is enough to sign in");
+        }
+        if self.guests() && !before.guests() && then.mode != AuthMode::None {
+            return Some("guests are let in");
+        }
+        let wider = then.mode != AuthMode::None && !before.public_paths.cover(&self.public_paths);
+        wider.then_some("more paths are public")
     }
 
     pub fn description(&self) -> &AuthdDescription {
@@ -50,8 +114,9 @@ impl Policy {
         self.description.mode
     }
 
+    /// Whether callers without credentials are guests; in mode optional they always are.
     pub fn guests(&self) -> bool {
-        self.description.guests
+        self.description.guests || self.description.mode == AuthMode::Optional
     }
 
     pub fn public_paths(&self) -> &PublicPaths {
@@ -59,72 +124,15 @@ impl Policy {
     }
 
     pub fn is_revoked(&self, session: SessionId) -> bool {
-        self.revoked.contains(&session)
-    }
-
-    /// The person behind a token.
-    pub(super) fn identify(&self, token: &BearerToken) -> Result<User, ApiError> {
-        let claims = self.verifier.verify(token).map_err(|error| match error {
-            VerifyError::Expired => ApiError::new(
-                ErrorCode::TokenExpired,
-                "the token has expired; refresh it or sign in again",
-            ),
-            VerifyError::Invalid(_) | VerifyError::Key(_) => ApiError::new(
-                ErrorCode::TokenInvalid,
-                "the bearer token is not one of this server's",
-            )
-            .because(error),
-        })?;
-        if self.is_revoked(claims.sid) {
-            return Err(ApiError::new(
-                ErrorCode::TokenRevoked,
-                "the session was signed out; sign in again",
-            ));
-        }
-        User::from_claims(claims).ok_or_else(|| {
-            ApiError::new(ErrorCode::TokenInvalid, "the token carries no role; sign in again")
-        })
+        self.revoked.contains(&session) || self.ahead.contains_key(&session)
     }
 }
 
-/// The newest snapshot, for all who ask.
-#[derive(Clone, Debug)]
-pub struct Policies(Arc<watch::Sender<Arc<Policy>>>);
-
-impl Policies {
-    pub fn new(first: Policy) -> Self {
-        Self(Arc::new(watch::Sender::new(Arc::new(first))))
-    }
-
-    pub fn current(&self) -> Arc<Policy> {
-        self.0.borrow().clone()
-    }
-
-    pub fn replace(&self, policy: Policy) {
-        self.0.send_replace(Arc::new(policy));
-    }
-
-    /// Counts a session as over before the next list says so: its owner has just signed out.
-    pub fn revoke(&self, session: SessionId) {
-        self.0.send_modify(|current| {
-            let mut revoked = HashSet::clone(&current.revoked);
-            revoked.insert(session);
-            *current = Arc::new(Policy { revoked: Arc::new(revoked), ..Policy::clone(current) });
-        });
-    }
-
-    /// Ends when this user's credentials stop counting: at the token's expiry, or when its session is
-    /// revoked. For guests and `anonymous` it never does.
-    pub async fn until_over(&self, user: &User) {
-        let (Some(session), Some(expires)) = (user.session(), user.expires()) else {
-            return std::future::pending().await;
-        };
-        let left = expires.saturating_sub(crate::error::unix_now());
-        let mut news = self.0.subscribe();
-        let revoked = async { news.wait_for(|policy| policy.is_revoked(session)).await.is_ok() };
-        tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(left)) => {}
-            _ = revoked => {}
+fn verifier(description: &AuthdDescription) -> Result<Option<Verifier>, VerifyError> {
+    match description.signature {
+        Signature::Hs256 => Ok(None),
+        Signature::EdDsa => {
+            Verifier::new(&description.issuer, &description.audience, &description.keys).map(Some)
         }
     }
 }

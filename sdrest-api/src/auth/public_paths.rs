@@ -24,6 +24,11 @@ impl PublicPaths {
         self.0.iter().any(|prefix| pattern.starts_with(prefix))
     }
 
+    /// Whether all that the others open is open here too.
+    pub fn cover(&self, others: &Self) -> bool {
+        others.0.iter().all(|other| self.0.iter().any(|prefix| other.starts_with(prefix)))
+    }
+
     /// Whether `/` itself is listed: then generation is open too.
     pub fn opens_everything(&self) -> bool {
         self.0.iter().any(Vec::is_empty)
@@ -75,6 +80,15 @@ mod tests {
                 "{prefix:?} on {pattern:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_covers_what() {
+        let narrow = PublicPaths::new(["/api/health", "/api/v1/models"]);
+        assert!(narrow.cover(&PublicPaths::new(["/api/models/types"])));
+        assert!(narrow.cover(&PublicPaths::default()));
+        assert!(!narrow.cover(&PublicPaths::new(["/api"])));
+        assert!(!PublicPaths::new(["/api"]).cover(&PublicPaths::new(["/"])));
     }
 
     #[test]

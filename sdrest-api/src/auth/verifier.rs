@@ -1,8 +1,11 @@
 //! Verifies access tokens (RFC 7519, RFC 8037, RFC 9068) with authd's public keys. One algorithm, EdDSA,
 //! chosen here and never by the token; `iss`, `aud`, `sub`, `exp` and `nbf` must all be there and right.
 
+use crate::error::unix_now;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Header, Validation, decode, decode_header, errors::ErrorKind,
+};
 use sdrest_proto::{
     authd::{Claims, VerifyingKey},
     secret::BearerToken,
@@ -58,9 +61,7 @@ impl Verifier {
         if header.alg != Algorithm::EdDSA {
             return Err(VerifyError::Invalid(format!("its algorithm is {:?}", header.alg)));
         }
-        if !header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case(TOKEN_TYPE)) {
-            return Err(VerifyError::Invalid("it is no access token by its `typ`".to_owned()));
-        }
+        check_header(&header)?;
         let kid = header.kid.ok_or_else(|| VerifyError::Invalid("it names no key".to_owned()))?;
         let key = self
             .keys
@@ -74,6 +75,37 @@ impl Verifier {
             Err(error) => Err(VerifyError::Invalid(error.to_string())),
         }
     }
+}
+
+/// Whether a text has the form of an HS256 access token that has not expired, by its own words: only authd can
+/// verify it, but nobody needs to ask authd about anything else.
+pub(super) fn check_hs256_form(text: &str) -> Result<(), VerifyError> {
+    let header = decode_header(text).map_err(|error| VerifyError::Invalid(error.to_string()))?;
+    if header.alg != Algorithm::HS256 {
+        return Err(VerifyError::Invalid(format!("its algorithm is {:?}", header.alg)));
+    }
+    check_header(&header)?;
+    let claims = text.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok());
+    match claims {
+        None => Err(VerifyError::Invalid("its claims cannot be read".to_owned())),
+        Some(claims) if claims.exp <= unix_now() => Err(VerifyError::Expired),
+        Some(_) => Ok(()),
+    }
+}
+
+/// `alg`, `typ` and `kid` are all that a header may hold: none brings its own key, a place to find one, or rules
+/// that we do not know.
+fn check_header(header: &Header) -> Result<(), VerifyError> {
+    if !header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case(TOKEN_TYPE)) {
+        return Err(VerifyError::Invalid("it is no access token by its `typ`".to_owned()));
+    }
+    let plain =
+        Header { typ: header.typ.clone(), kid: header.kid.clone(), ..Header::new(header.alg) };
+    if *header != plain {
+        return Err(VerifyError::Invalid("its header brings its own rules".to_owned()));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Verifier {

@@ -129,6 +129,32 @@ impl Fields {
         T::try_from(text).map(Some).map_err(|error| self.out_of_bounds(name, error))
     }
 
+    /// Yes or no.
+    pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let read = match (&value, self.origin) {
+            (Value::Bool(flag), _) => Some(*flag),
+            (Value::String(text), Origin::Query) => text.parse().ok(),
+            _ => None,
+        };
+        read.map(Some).ok_or_else(|| self.wrong(name, "true or false", &shown(&value)))
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
+        let wrong = |this: &Self, other: &Value| this.wrong(name, "a list of texts", kind(other));
+        let items = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(wrong(self, &other)),
+        };
+        let text = |item| match item {
+            Value::String(text) => Ok(text),
+            other => Err(wrong(self, &other)),
+        };
+        items.into_iter().map(text).collect::<Result<_, _>>().map(Some)
+    }
+
     /// A list of objects.
     pub fn objects(&mut self, name: &'static str) -> Result<Vec<Self>, ApiError> {
         let items = match self.take(name) {

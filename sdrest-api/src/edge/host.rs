@@ -118,6 +118,6 @@ mod tests {
         assert!(ours(&hosts, "192.0.2.1", Some(peer)));
         assert!(!ours(&hosts, "192.0.2.2", Some(peer)));
         assert!(!ours(&hosts, "rebound.example", Some(peer)));
-        assert!(!ours(&hosts, "192.0.2.1", Some(Peer::Unix)));
+        assert!(!ours(&hosts, "192.0.2.1", Some(Peer::Unix { uid: None })));
     }
 }

@@ -2,6 +2,7 @@
 //! the private cause of an error, and the headers that every answer carries. It must never log a query, a
 //! header or a body.
 
+use super::tag::RequestTag;
 use crate::{
     auth::Policies,
     error::{ApiError, AtEdge},
@@ -20,10 +21,6 @@ use std::time::Instant;
 use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The id of the request, in its extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestTag(pub RequestId);
 
 /// The state of the middleware.
 #[derive(Clone, Debug)]
@@ -122,18 +119,6 @@ pub async fn not_found() -> Response {
 pub async fn method_not_allowed() -> Response {
     ApiError::new(ErrorCode::MethodNotAllowed, "this route does not have this method")
         .into_response()
-}
-
-impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestTag {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        _: &S,
-    ) -> Result<Self, ApiError> {
-        let tag = parts.extensions.get::<Self>().copied();
-        tag.ok_or_else(|| ApiError::internal("a request without an id reached a handler"))
-    }
 }
 
 #[cfg(test)]

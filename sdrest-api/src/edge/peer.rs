@@ -5,8 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 /// Put into the extensions of every request by the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Tcp { remote: SocketAddr, local: SocketAddr },
-    Unix,
+    Tcp {
+        remote: SocketAddr,
+        local: SocketAddr,
+    },
+    /// `uid` is that of the process that connected (SO_PEERCRED); none where the kernel did not say.
+    Unix {
+        uid: Option<u32>,
+    },
 }
 
 impl Peer {
@@ -14,7 +20,7 @@ impl Peer {
     pub fn source(self) -> Option<IpAddr> {
         match self {
             Self::Tcp { remote, .. } => Some(remote.ip().to_canonical()),
-            Self::Unix => None,
+            Self::Unix { .. } => None,
         }
     }
 
@@ -22,7 +28,7 @@ impl Peer {
     pub fn local_ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp { local, .. } => Some(local.ip().to_canonical()),
-            Self::Unix => None,
+            Self::Unix { .. } => None,
         }
     }
 }

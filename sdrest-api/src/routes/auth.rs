@@ -1,12 +1,12 @@
-//! Signing in with one password, refreshing, signing out, and what a caller is. The password goes from the
+//! Signing in with one password or by the kernel's word, refreshing, signing out. The password goes from the
 //! body to authd and nowhere else.
 
-use super::login_answer::{ConversationAnswer, LoginAnswer, UserAnswer};
+use super::login_answer::{ConversationAnswer, LoginAnswer};
 use crate::{
     app::App,
-    auth::{Authenticated, User, bearer},
-    edge::{AUTH_BODY, Body, Fields, FromFields, Peer, Query, RequestTag},
-    error::{ApiError, ErrorBody, unix_now},
+    auth::{Authenticated, Policy, User, token},
+    edge::{AUTH_BODY, Body, Fields, FromFields, Peer, RequestTag},
+    error::{ApiError, ErrorBody},
 };
 use axum::{
     Extension, Json,
@@ -15,11 +15,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sdrest_proto::{
-    authd::AuthMode,
+    authd::{AuthMode, SignIn},
     bounds::Username,
     error::ErrorCode,
-    identity::Permission,
-    login::{BeginLogin, ConversationRef, LoginState, Poll, Step},
+    id::RequestId,
+    login::{BeginLogin, ConversationRef, LoginState, PeerLogin, Poll, Step},
     secret::{Answer, ConversationSecret, RefreshToken},
 };
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub struct LoginBody {
     /// 1 to 256 bytes.
     #[schema(value_type = String, example = "alice")]
     pub username: Username,
-    /// At most 511 bytes.
+    /// At most 511 bytes. Not needed, and not looked at, where `/auth/methods` says that the kernel knows the caller.
     #[schema(value_type = Option<String>)]
     pub password: Option<Answer>,
 }
@@ -63,7 +63,7 @@ pub(super) fn is_answer(answer: &Answer) -> bool {
     answer.len() <= Answer::MAX_BYTES && !answer.expose("checked for NUL").contains('\0')
 }
 
-/// Sign in with a name and one password.
+/// Sign in with a name and one password, or with a name alone where the kernel knows the caller.
 #[utoipa::path(post, path = "/auth/login", tag = "auth", request_body = LoginBody, responses(
     (status = 200, body = LoginAnswer),
     (status = 202, description = "More than one password is asked for: go on as a conversation", body = ConversationAnswer),
@@ -75,39 +75,56 @@ pub async fn login(
     body: Body<LoginBody, AUTH_BODY>,
 ) -> Result<Response, ApiError> {
     let LoginBody { username, password } = body.value;
-    if app.authd.policies().current().mode() == AuthMode::None {
-        return Err(no_login());
-    }
-    let password = password.filter(|password| !password.is_empty());
-    let password = password
-        .ok_or_else(|| ApiError::new(ErrorCode::MissingPassword, "`password` is missing"))?;
-    let login = BeginLogin {
-        username,
-        password: Some(password),
-        source: peer.source(),
-        request,
-        wait_ms: HOLD_MS,
-    };
-    let step = settle(&app, app.authd.begin(login).await?).await?;
-    match step.state {
-        LoginState::Succeeded(grant) => Ok(LoginAnswer::new(&grant).into_response()),
-        LoginState::Failed(fault) => Err(fault.into()),
-        LoginState::Running | LoginState::Waiting { .. } => {
-            Ok(ConversationAnswer::new(step).required().into_response())
+    let policy = app.authd.policies().current();
+    match policy.description().sign_in {
+        SignIn::No => Err(nothing_to_answer(&policy)),
+        SignIn::Peer => {
+            let uid = app.kernel.uid_of(peer).await?;
+            let login = PeerLogin { uid, username, source: peer.source(), request };
+            let grant = app.authd.verbs().login_peer(login).await?;
+            Ok(LoginAnswer::new(&policy, &grant).into_response())
+        }
+        SignIn::Conversation => {
+            let password = password.filter(|password| !password.is_empty()).ok_or_else(|| {
+                ApiError::new(ErrorCode::MissingPassword, "`password` is missing")
+            })?;
+            let (password, source) = (Some(password), peer.source());
+            let login = BeginLogin { username, password, source, request, wait_ms: HOLD_MS };
+            by_password(&app, &policy, login).await
         }
     }
 }
 
-pub(super) fn no_login() -> ApiError {
-    ApiError::new(
-        ErrorCode::BadRequest,
-        "this server has no authentication: nobody needs to sign in",
-    )
+async fn by_password(app: &App, policy: &Policy, login: BeginLogin) -> Result<Response, ApiError> {
+    let request = login.request;
+    let step = settle(app, app.authd.verbs().begin(login).await?, request).await?;
+    match step.state {
+        LoginState::Succeeded(grant) => Ok(LoginAnswer::new(policy, &grant).into_response()),
+        LoginState::Failed(fault) => Err(fault.into()),
+        LoginState::Running | LoginState::Waiting { .. } => {
+            Ok(ConversationAnswer::new(policy, step).required().into_response())
+        }
+    }
+}
+
+/// The error where nobody is asked for a password: says what to do instead.
+pub(super) fn nothing_to_answer(policy: &Policy) -> ApiError {
+    let message = match (policy.description().sign_in, policy.mode()) {
+        (SignIn::Peer, _) => {
+            "this server asks for no password: send `POST /auth/login` with the name of your own account"
+        }
+        (_, AuthMode::None) => "this server has no authentication: nobody needs to sign in",
+        _ => {
+            "this server takes API keys only (mode api-key): send yours in `X-API-Key`, or as \
+             `Authorization: Bearer`; an administrator makes one with `sdrestctl key`"
+        }
+    };
+    ApiError::new(ErrorCode::BadRequest, message)
 }
 
 /// Waits while a module works, keeping what it says, until it asks, ends, or has said something that must
 /// be read first.
-async fn settle(app: &App, mut step: Step) -> Result<Step, ApiError> {
+async fn settle(app: &App, mut step: Step, request: RequestId) -> Result<Step, ApiError> {
     let Some(secret) = step.secret.take() else { return Ok(step) };
     let secret = secret.expose("kept for the polls and the answer").to_owned();
     let mut until = Instant::now() + PATIENCE;
@@ -123,8 +140,9 @@ async fn settle(app: &App, mut step: Step) -> Result<Step, ApiError> {
             },
             after: step.sequence,
             wait_ms: HOLD_MS.min(u32::try_from(left).unwrap_or(HOLD_MS)),
+            request,
         };
-        let mut next = app.authd.poll(poll).await?;
+        let mut next = app.authd.verbs().news(poll).await?;
         let mut messages = std::mem::take(&mut step.messages);
         messages.append(&mut next.messages);
         step = Step { messages, ..next };
@@ -156,7 +174,8 @@ pub async fn refresh(
     RequestTag(request): RequestTag,
     body: Body<RefreshBody, AUTH_BODY>,
 ) -> Result<LoginAnswer, ApiError> {
-    Ok(LoginAnswer::new(&app.authd.refresh(body.value.refresh_token, request).await?))
+    let grant = app.authd.verbs().refresh(body.value.refresh_token, request).await?;
+    Ok(LoginAnswer::new(&app.authd.policies().current(), &grant))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -173,90 +192,11 @@ pub async fn logout(
     user: Authenticated<User>,
     headers: HeaderMap,
 ) -> Result<Json<LogoutAnswer>, ApiError> {
-    if let (Some(session), Some(token)) = (user.session(), bearer(&headers)?) {
-        app.authd.logout(token, request).await?;
+    if let Some(session) = user.session()
+        && let Some(token) = token(&headers)?
+    {
+        app.authd.verbs().logout(token, request).await?;
         app.authd.policies().revoke(session);
     }
     Ok(Json(LogoutAnswer { success: true }))
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MeAnswer {
-    pub user: UserAnswer,
-    /// How the caller proved who they are (RFC 8176).
-    pub methods: Vec<String>,
-    /// Seconds until the token ends; null without one.
-    pub expires_in: Option<u64>,
-}
-
-impl MeAnswer {
-    fn new(user: &User) -> Self {
-        Self {
-            user: UserAnswer {
-                id: user.subject().to_string(),
-                username: user.name().to_owned(),
-                role: user.role().as_str(),
-                permissions: user.permissions().map(Permission::as_str).collect(),
-            },
-            methods: user.methods().to_vec(),
-            expires_in: user.expires().map(|expires| expires.saturating_sub(unix_now())),
-        }
-    }
-}
-
-/// Who the caller is.
-#[utoipa::path(get, path = "/auth/me", tag = "auth", responses(
-    (status = 200, body = MeAnswer), (status = "default", description = "Any error", body = ErrorBody)))]
-pub async fn me(user: Authenticated<User>, _query: Query<()>) -> Json<MeAnswer> {
-    Json(MeAnswer::new(&user))
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ValidateAnswer {
-    pub valid: bool,
-    #[serde(flatten)]
-    pub me: MeAnswer,
-}
-
-/// Whether the token is good: an error says why it is not.
-#[utoipa::path(get, path = "/auth/validate", tag = "auth", responses(
-    (status = 200, body = ValidateAnswer), (status = "default", description = "Any error", body = ErrorBody)))]
-pub async fn validate(user: Authenticated<User>, _query: Query<()>) -> Json<ValidateAnswer> {
-    Json(ValidateAnswer { valid: true, me: MeAnswer::new(&user) })
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MethodsAnswer {
-    /// none or pam.
-    pub mode: &'static str,
-    pub methods: Vec<MethodAnswer>,
-    pub realm: String,
-    /// Whether callers without credentials are guests.
-    pub guests: bool,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MethodAnswer {
-    pub name: &'static str,
-    pub password: bool,
-    /// Whether more may be asked than one password.
-    pub conversation: bool,
-}
-
-/// How to sign in here.
-#[utoipa::path(get, path = "/auth/methods", tag = "auth", responses(
-    (status = 200, body = MethodsAnswer), (status = "default", description = "Any error", body = ErrorBody)))]
-pub async fn methods(State(app): State<App>, _query: Query<()>) -> Json<MethodsAnswer> {
-    let policy = app.authd.policies().current();
-    let asks = match policy.mode() {
-        AuthMode::None => false,
-        AuthMode::Pam => true,
-    };
-    let method = MethodAnswer { name: policy.mode().as_str(), password: asks, conversation: asks };
-    Json(MethodsAnswer {
-        mode: policy.mode().as_str(),
-        methods: vec![method],
-        realm: policy.description().realm.clone(),
-        guests: policy.guests(),
-    })
 }

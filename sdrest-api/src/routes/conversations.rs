@@ -2,7 +2,7 @@
 //! passed on the moment it says it. The id may reach a log; the secret travels in a header only.
 
 use super::{
-    auth::{ANSWER_BOUNDS, is_answer, no_login},
+    auth::{ANSWER_BOUNDS, is_answer, nothing_to_answer},
     login_answer::ConversationAnswer,
     stream::sse,
 };
@@ -19,11 +19,11 @@ use axum::{
 };
 use futures::stream;
 use sdrest_proto::{
-    authd::AuthMode,
+    authd::SignIn,
     bounds::Username,
     error::ErrorCode,
-    id::ConversationId,
-    login::{BeginLogin, ConversationRef, Poll, Respond},
+    id::{ConversationId, RequestId},
+    login::{BeginLogin, ConversationRef, Poll, Respond, Step},
     secret::{Answer, ConversationSecret},
 };
 use utoipa::ToSchema;
@@ -69,8 +69,9 @@ pub async fn begin(
     Extension(peer): Extension<Peer>,
     body: Body<BeginBody, AUTH_BODY>,
 ) -> Result<ConversationAnswer, ApiError> {
-    if app.authd.policies().current().mode() == AuthMode::None {
-        return Err(no_login());
+    let policy = app.authd.policies().current();
+    if policy.description().sign_in != SignIn::Conversation {
+        return Err(nothing_to_answer(&policy));
     }
     let login = BeginLogin {
         username: body.value.username,
@@ -79,7 +80,7 @@ pub async fn begin(
         request,
         wait_ms: FIRST_WAIT_MS,
     };
-    Ok(ConversationAnswer::new(app.authd.begin(login).await?).created())
+    Ok(ConversationAnswer::new(&policy, app.authd.verbs().begin(login).await?).created())
 }
 
 /// What came after which message, and how long to wait for it.
@@ -116,16 +117,21 @@ pub(super) fn wait_seconds(fields: &mut Fields, max: i64) -> Result<Option<u32>,
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn poll(
     State(app): State<App>,
+    RequestTag(request): RequestTag,
     PathId(id): PathId<ConversationId>,
     Query(query): Query<PollQuery>,
     headers: HeaderMap,
 ) -> Result<ConversationAnswer, ApiError> {
     let conversation = reference(id, &headers)?;
-    let poll = Poll { conversation, after: query.after, wait_ms: query.wait_ms };
+    let poll = Poll { conversation, after: query.after, wait_ms: query.wait_ms, request };
     tokio::select! {
-        step = app.authd.poll(poll) => Ok(ConversationAnswer::new(step?)),
+        step = app.authd.verbs().poll(poll) => Ok(conversation_answer(&app, step?)),
         () = app.stop.cancelled() => Err(stopping()),
     }
+}
+
+fn conversation_answer(app: &App, step: Step) -> ConversationAnswer {
+    ConversationAnswer::new(&app.authd.policies().current(), step)
 }
 
 /// The conversation itself goes on: it lives in authd.
@@ -209,6 +215,7 @@ impl FromFields for AnswerQuery {
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn answer(
     State(app): State<App>,
+    RequestTag(request): RequestTag,
     PathId(id): PathId<ConversationId>,
     Query(query): Query<AnswerQuery>,
     headers: HeaderMap,
@@ -216,9 +223,9 @@ pub async fn answer(
 ) -> Result<ConversationAnswer, ApiError> {
     let conversation = reference(id, &headers)?;
     let answers = body.value.answers.into_iter().map(|answer| answer.value).collect();
-    let respond =
-        Respond { conversation, sequence: body.value.seq, answers, wait_ms: query.wait_ms };
-    Ok(ConversationAnswer::new(app.authd.respond(respond).await?))
+    let (sequence, wait_ms) = (body.value.seq, query.wait_ms);
+    let respond = Respond { conversation, sequence, answers, wait_ms, request };
+    Ok(conversation_answer(&app, app.authd.verbs().respond(respond).await?))
 }
 
 /// End a conversation; its process ends with it.
@@ -228,10 +235,11 @@ pub async fn answer(
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn cancel(
     State(app): State<App>,
+    RequestTag(request): RequestTag,
     PathId(id): PathId<ConversationId>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    app.authd.cancel(reference(id, &headers)?).await?;
+    app.authd.verbs().cancel(reference(id, &headers)?, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -243,6 +251,7 @@ pub async fn cancel(
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn events(
     State(app): State<App>,
+    RequestTag(request): RequestTag,
     PathId(id): PathId<ConversationId>,
     Query(query): Query<PollQuery>,
     headers: HeaderMap,
@@ -250,9 +259,10 @@ pub async fn events(
     let conversation = reference(id, &headers)?;
     let secret = conversation.secret.expose("kept for the polls of this stream").to_owned();
     // The first look happens before the answer begins, so that a wrong secret gets its status.
-    let first = app.authd.poll(Poll { conversation, after: query.after, wait_ms: 0 }).await?;
-    let follower = Follower { app: app.clone(), id, secret, after: first.sequence };
-    let first = ConversationAnswer::new(first);
+    let look = Poll { conversation, after: query.after, wait_ms: 0, request };
+    let first = app.authd.verbs().poll(look).await?;
+    let follower = Follower { app: app.clone(), id, secret, after: first.sequence, request };
+    let first = conversation_answer(&app, first);
     let over = first.is_over();
     let rest = stream::unfold((!over).then_some(follower), Follower::next);
     let events = futures::StreamExt::chain(stream::iter([event(&first)]), rest);
@@ -264,6 +274,7 @@ struct Follower {
     id: ConversationId,
     secret: String,
     after: u32,
+    request: RequestId,
 }
 
 impl Follower {
@@ -274,13 +285,14 @@ impl Follower {
                 id: this.id,
                 secret: ConversationSecret::new(this.secret.clone()),
             };
-            let poll = Poll { conversation, after: this.after, wait_ms: STREAM_WAIT_MS };
-            let step = this.app.authd.poll(poll).await.ok()?;
+            let (after, request) = (this.after, this.request);
+            let poll = Poll { conversation, after, wait_ms: STREAM_WAIT_MS, request };
+            let step = this.app.authd.verbs().news(poll).await.ok()?;
             if step.sequence == this.after {
                 continue;
             }
             this.after = step.sequence;
-            let answer = ConversationAnswer::new(step);
+            let answer = conversation_answer(&this.app, step);
             let over = answer.is_over();
             return Some((event(&answer), (!over).then_some(this)));
         }

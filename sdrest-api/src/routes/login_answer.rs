@@ -1,12 +1,16 @@
 //! The JSON of a login: the answer of a finished one, and where an unfinished one stands.
 
-use crate::error::{ErrorDetail, public_message, status, unix_now};
+use crate::{
+    auth::Policy,
+    error::{ErrorDetail, mark, public_message, status, unix_now},
+};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
     response::{IntoResponse, Response},
 };
 use sdrest_proto::{
+    authd::AuthMode,
     error::Fault,
     identity::{Permission, Role},
     login::{Echo, Grant, LoginState, MessageStyle, Step},
@@ -22,10 +26,12 @@ pub struct LoginAnswer {
     pub token: String,
     #[schema(example = "Bearer")]
     pub token_type: &'static str,
+    /// `unix` where the server signs in with Unix accounts by mode unix, else `jwt`.
     #[schema(example = "jwt")]
     pub token_kind: &'static str,
-    /// Buys the next pair of tokens, once.
-    pub refresh_token: String,
+    /// Buys the next pair of tokens, once. Absent where the kernel's word was enough: ask for that again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
     pub user: UserAnswer,
     /// Seconds until `token` ends.
     pub expires_in: u32,
@@ -44,16 +50,15 @@ pub struct UserAnswer {
 }
 
 impl LoginAnswer {
-    pub fn new(grant: &Grant) -> Self {
+    pub fn new(policy: &Policy, grant: &Grant) -> Self {
+        let refresh = grant.refresh_token.as_ref();
         Self {
             success: true,
             token: grant.token.expose("handed to the person it belongs to").to_owned(),
             token_type: "Bearer",
-            token_kind: "jwt",
-            refresh_token: grant
-                .refresh_token
-                .expose("handed to the person it belongs to")
-                .to_owned(),
+            token_kind: if policy.mode() == AuthMode::Unix { "unix" } else { "jwt" },
+            refresh_token: refresh
+                .map(|token| token.expose("handed to the person it belongs to").to_owned()),
             user: UserAnswer {
                 id: grant.subject.to_string(),
                 username: grant.username.to_string(),
@@ -102,6 +107,9 @@ pub struct ConversationAnswer {
     pub error: Option<ErrorDetail>,
     #[serde(skip)]
     status: StatusCode,
+    /// Why it failed, for the headers of the answer.
+    #[serde(skip)]
+    fault: Option<Fault>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,7 +131,7 @@ pub struct PromptAnswer {
 }
 
 impl ConversationAnswer {
-    pub fn new(step: Step) -> Self {
+    pub fn new(policy: &Policy, step: Step) -> Self {
         let messages = step.messages.into_iter().map(|message| MessageAnswer {
             seq: message.sequence,
             style: match message.style {
@@ -147,12 +155,13 @@ impl ConversationAnswer {
             login: None,
             error: None,
             status: StatusCode::OK,
+            fault: None,
         };
-        answer.set_state(step.state);
+        answer.set_state(policy, step.state);
         answer
     }
 
-    fn set_state(&mut self, state: LoginState) {
+    fn set_state(&mut self, policy: &Policy, state: LoginState) {
         match state {
             LoginState::Running => {}
             LoginState::Waiting { prompts } => {
@@ -170,12 +179,13 @@ impl ConversationAnswer {
             }
             LoginState::Succeeded(grant) => {
                 self.state = "succeeded";
-                self.login = Some(LoginAnswer::new(&grant));
+                self.login = Some(LoginAnswer::new(policy, &grant));
             }
             LoginState::Failed(fault) => {
                 self.state = "failed";
                 self.status = status(fault.code);
                 self.error = Some(detail(&fault));
+                self.fault = Some(fault);
             }
         }
     }
@@ -209,8 +219,14 @@ fn detail(fault: &Fault) -> ErrorDetail {
 }
 
 impl IntoResponse for ConversationAnswer {
-    fn into_response(self) -> Response {
-        no_store((self.status, Json(self)).into_response())
+    /// A failed conversation is an answer of its own shape, but the edge treats it as the error that it is.
+    fn into_response(mut self) -> Response {
+        let fault = self.fault.take();
+        let response = no_store((self.status, Json(self)).into_response());
+        match fault {
+            Some(fault) => mark(response, &fault, None),
+            None => response,
+        }
     }
 }
 

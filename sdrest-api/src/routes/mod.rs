@@ -2,9 +2,11 @@
 //! and of the queue; never of RPC, of SQL or of a path on this host.
 
 pub mod answers;
+pub mod api_keys;
 pub mod auth;
 pub mod catalog;
 pub mod conversations;
+pub mod docs;
 pub mod generate;
 pub mod images;
 pub mod jobs;
@@ -14,3 +16,4 @@ pub mod queue;
 pub mod stream;
 pub mod system;
 pub mod txt2img;
+pub mod who;

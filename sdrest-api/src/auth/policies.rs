@@ -1,0 +1,210 @@
+//! The newest policy, for all who ask, and with it the judgement of credentials. Tokens that are signed with
+//! Ed25519 are verified here without asking anybody; API keys and HS256 tokens are asked for at authd, whose
+//! word is kept for a while and dropped as soon as authd says that something was revoked.
+
+use super::{
+    confirmed::Confirmed, credential::Credential, policy::Policy, user::User,
+    verifier::VerifyError, voucher::Voucher,
+};
+use crate::error::{ApiError, unix_now};
+use sdrest_proto::{
+    api_key::KeyHolder,
+    authd::{AuthMode, Claims, Revocations},
+    error::{ErrorCode, Fault},
+    id::{RequestId, SessionId},
+    secret::{ApiKey, BearerToken},
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// How long authd's word on a key is believed, in seconds.
+const KEY_SECONDS: u64 = 30;
+
+/// Clones share it.
+#[derive(Clone)]
+pub struct Policies(Arc<Inner>);
+
+struct Inner {
+    current: watch::Sender<Arc<Policy>>,
+    voucher: Arc<dyn Voucher>,
+    keys: Confirmed<Arc<KeyHolder>>,
+    tokens: Confirmed<Arc<Claims>>,
+}
+
+impl Policies {
+    pub fn new(first: Policy, voucher: Arc<dyn Voucher>) -> Self {
+        let current = watch::Sender::new(Arc::new(first));
+        let (keys, tokens) = (Confirmed::new(), Confirmed::new());
+        Self(Arc::new(Inner { current, voucher, keys, tokens }))
+    }
+
+    pub fn current(&self) -> Arc<Policy> {
+        self.0.current.borrow().clone()
+    }
+
+    /// A policy of a new connection to authd replaces the one before; what was signed out here stays so.
+    pub fn install(&self, policy: Policy) {
+        self.forget();
+        self.0.current.send_modify(|current| {
+            *current = Arc::new(policy.ahead_of(current.ahead()));
+        });
+    }
+
+    /// Takes news from authd. The caches go first: whoever wakes up because of the news must not find what was
+    /// believed before.
+    pub fn follow(&self, news: Revocations) {
+        self.forget();
+        self.0.current.send_modify(|current| *current = Arc::new(current.with_news(news)));
+    }
+
+    /// What authd said of keys and tokens counts no more.
+    pub fn forget(&self) {
+        self.0.keys.forget();
+        self.0.tokens.forget();
+    }
+
+    /// Counts a session as over before the next list says so: its owner has just signed out. Lists that were
+    /// under way meanwhile do not bring it back.
+    pub fn revoke(&self, session: SessionId) {
+        self.0.current.send_modify(|current| *current = Arc::new(current.without(session)));
+    }
+
+    /// Whose credential it is. Never a guest: what is shown and is not good is an error.
+    pub(super) async fn identify(
+        &self,
+        credential: Credential,
+        request: RequestId,
+    ) -> Result<User, ApiError> {
+        match credential {
+            Credential::Token(token) => self.by_token(&token, request).await,
+            Credential::Key(key) => self.by_key(key, request).await,
+        }
+    }
+
+    async fn by_token(&self, token: &BearerToken, request: RequestId) -> Result<User, ApiError> {
+        let policy = self.current();
+        if policy.mode() == AuthMode::ApiKey {
+            return Err(ApiError::new(
+                ErrorCode::TokenInvalid,
+                "this server takes API keys and no tokens",
+            ));
+        }
+        let claims = match policy.verifier() {
+            Some(verifier) => verifier.verify(token).map_err(refused)?,
+            None => Claims::clone(&*self.introspect(token, request).await?),
+        };
+        // Asked last, of the newest list: an answer of authd's may have been under way.
+        if self.current().is_revoked(claims.sid) {
+            return Err(ApiError::new(
+                ErrorCode::TokenRevoked,
+                "the session was signed out; sign in again",
+            ));
+        }
+        User::from_claims(claims).ok_or_else(|| {
+            ApiError::new(ErrorCode::TokenInvalid, "the token carries no role; sign in again")
+        })
+    }
+
+    async fn introspect(
+        &self,
+        token: &BearerToken,
+        request: RequestId,
+    ) -> Result<Arc<Claims>, ApiError> {
+        let text = token.expose("asked of authd, which has the key");
+        super::verifier::check_hs256_form(text).map_err(refused)?;
+        let ask = || {
+            let asking = self.0.voucher.introspect(BearerToken::new(text.to_owned()), request);
+            async move {
+                let claims = asking.await?;
+                let life = claims.exp.saturating_sub(unix_now());
+                Ok((Arc::new(claims), Duration::from_secs(life)))
+            }
+        };
+        let claims = self.0.tokens.get(text, ask).await?;
+        if claims.exp <= unix_now() {
+            return Err(refused(VerifyError::Expired));
+        }
+        Ok(claims)
+    }
+
+    async fn by_key(&self, key: ApiKey, request: RequestId) -> Result<User, ApiError> {
+        if !self.current().description().api_keys {
+            return Err(ApiError::new(
+                ErrorCode::TokenInvalid,
+                "API keys are not accepted by this server",
+            ));
+        }
+        if key.id().is_none() {
+            return Err(ApiError::new(
+                ErrorCode::TokenInvalid,
+                "the API key is not one of this server's",
+            ));
+        }
+        let holder = self.holder(&key, request).await?;
+        if holder.expires <= unix_now() {
+            return Err(ApiError::new(ErrorCode::TokenExpired, "the API key has expired"));
+        }
+        Ok(User::from_key(KeyHolder::clone(&holder), key))
+    }
+
+    async fn holder(&self, key: &ApiKey, request: RequestId) -> Result<Arc<KeyHolder>, Fault> {
+        let text = key.expose("asked of authd, which has its hash");
+        let ask = || {
+            let asking = self.0.voucher.check_key(ApiKey::new(text.to_owned()), request);
+            async move {
+                let holder = asking.await?;
+                let life = holder.expires.saturating_sub(unix_now()).min(KEY_SECONDS);
+                Ok((Arc::new(holder), Duration::from_secs(life)))
+            }
+        };
+        self.0.keys.get(text, ask).await
+    }
+
+    /// Ends when this user's credentials stop counting: at their expiry, or when the session or the key is
+    /// revoked. For guests and `anonymous` it never does.
+    pub async fn until_over(&self, user: &User) {
+        let Some(expires) = user.expires() else { return std::future::pending().await };
+        let mut news = self.0.current.subscribe();
+        let left = Duration::from_secs(expires.saturating_sub(unix_now()));
+        let mut end = std::pin::pin!(tokio::time::sleep(left));
+        while !self.is_over(user).await {
+            tokio::select! {
+                () = end.as_mut() => return,
+                changed = news.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn is_over(&self, user: &User) -> bool {
+        if let Some(session) = user.session() {
+            return self.current().is_revoked(session);
+        }
+        let Some(key) = user.key() else { return false };
+        // Only a plain no counts: while authd cannot be asked, what was good goes on until it expires.
+        let answer = self.holder(key, RequestId::random()).await;
+        answer.is_err_and(|fault| {
+            use ErrorCode as E;
+            matches!(fault.code, E::TokenInvalid | E::TokenRevoked | E::TokenExpired)
+                || matches!(fault.code, E::AccountDenied | E::AccountExpired)
+        })
+    }
+}
+
+fn refused(error: VerifyError) -> ApiError {
+    match error {
+        VerifyError::Expired => ApiError::new(
+            ErrorCode::TokenExpired,
+            "the token has expired; refresh it or sign in again",
+        ),
+        VerifyError::Invalid(_) | VerifyError::Key(_) => {
+            ApiError::new(ErrorCode::TokenInvalid, "the bearer token is not one of this server's")
+                .because(error)
+        }
+    }
+}
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Policies").field(&self.current()).finish()
+    }
+}

@@ -1,0 +1,163 @@
+//! authd's verbs, each one method, so that nobody above knows of RPC. While there is no connection, they say so
+//! at once.
+
+use crate::auth::Voucher;
+use futures::future::BoxFuture;
+use sdrest_proto::{
+    api_key::{KeyHolder, KeyInfo, MadeKey, NewKey},
+    authd::{AuthdClient, Claims, Whose},
+    error::{ErrorCode, Fault},
+    id::{KeyId, RequestId},
+    login::{BeginLogin, ConversationRef, Grant, LoginState, PeerLogin, Poll, Respond, Step},
+    secret::{ApiKey, BearerToken, RefreshToken},
+    transport::deadline,
+};
+use std::{sync::Arc, time::Duration};
+use tarpc::client::RpcError;
+use tokio::{sync::watch, time::Instant};
+
+/// What a verb that waits for nobody may take.
+pub(super) const SHORT: Duration = Duration::from_secs(5);
+/// What a verb may take that answers when it is on disk, or that asks the account database.
+const DURABLE: Duration = Duration::from_secs(30);
+/// How soon a question may be asked again to which there was no news.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
+/// The verbs. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Verbs(Arc<watch::Sender<Option<AuthdClient>>>);
+
+impl Verbs {
+    pub(super) fn new(client: AuthdClient) -> Self {
+        Self(Arc::new(watch::Sender::new(Some(client))))
+    }
+
+    /// The connection that is used from now on, or none.
+    pub(super) fn set(&self, client: Option<AuthdClient>) {
+        self.0.send_replace(client);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    pub async fn begin(&self, login: BeginLogin) -> Result<Step, Fault> {
+        let patience = wait(login.wait_ms);
+        answer(self.client()?.begin(deadline(patience), login).await)?
+    }
+
+    pub async fn respond(&self, respond: Respond) -> Result<Step, Fault> {
+        let patience = wait(respond.wait_ms);
+        answer(self.client()?.respond(deadline(patience), respond).await)?
+    }
+
+    pub async fn poll(&self, poll: Poll) -> Result<Step, Fault> {
+        let patience = wait(poll.wait_ms);
+        answer(self.client()?.poll(deadline(patience), poll).await)?
+    }
+
+    /// A poll for who asks again and again: an answer without news that came early is held back, so that asking
+    /// again cannot become a busy loop, whatever authd does.
+    pub async fn news(&self, poll: Poll) -> Result<Step, Fault> {
+        let (after, asked) = (poll.after, Instant::now());
+        let pause = AGAIN.min(Duration::from_millis(u64::from(poll.wait_ms)));
+        let step = self.poll(poll).await?;
+        let running = matches!(step.state, LoginState::Running | LoginState::Waiting { .. });
+        if running && step.sequence == after && step.messages.is_empty() {
+            tokio::time::sleep_until(asked + pause).await;
+        }
+        Ok(step)
+    }
+
+    pub async fn cancel(
+        &self,
+        conversation: ConversationRef,
+        request: RequestId,
+    ) -> Result<(), Fault> {
+        answer(self.client()?.cancel(deadline(SHORT), conversation, request).await)?
+    }
+
+    pub async fn login_peer(&self, login: PeerLogin) -> Result<Grant, Fault> {
+        answer(self.client()?.login_peer(deadline(DURABLE), login).await)?
+    }
+
+    pub async fn refresh(&self, token: RefreshToken, request: RequestId) -> Result<Grant, Fault> {
+        answer(self.client()?.refresh(deadline(DURABLE), token, request).await)?
+    }
+
+    pub async fn logout(&self, token: BearerToken, request: RequestId) -> Result<(), Fault> {
+        answer(self.client()?.logout(deadline(DURABLE), token, request).await)?
+    }
+
+    pub async fn make_key(
+        &self,
+        token: BearerToken,
+        new: NewKey,
+        request: RequestId,
+    ) -> Result<MadeKey, Fault> {
+        answer(self.client()?.make_key(deadline(DURABLE), token, new, request).await)?
+    }
+
+    pub async fn list_keys(
+        &self,
+        token: BearerToken,
+        whose: Whose,
+        request: RequestId,
+    ) -> Result<Vec<KeyInfo>, Fault> {
+        answer(self.client()?.list_keys(deadline(SHORT), token, whose, request).await)?
+    }
+
+    pub async fn revoke_key(
+        &self,
+        token: BearerToken,
+        key: KeyId,
+        request: RequestId,
+    ) -> Result<(), Fault> {
+        answer(self.client()?.revoke_key(deadline(DURABLE), token, key, request).await)?
+    }
+
+    fn client(&self) -> Result<AuthdClient, Fault> {
+        self.0.borrow().clone().ok_or_else(unavailable)
+    }
+}
+
+impl Voucher for Verbs {
+    /// The account database may be asked on the way.
+    fn check_key(
+        &self,
+        key: ApiKey,
+        request: RequestId,
+    ) -> BoxFuture<'static, Result<KeyHolder, Fault>> {
+        let client = self.client();
+        Box::pin(async move { answer(client?.check_key(deadline(DURABLE), key, request).await)? })
+    }
+
+    fn introspect(
+        &self,
+        token: BearerToken,
+        request: RequestId,
+    ) -> BoxFuture<'static, Result<Claims, Fault>> {
+        let client = self.client();
+        Box::pin(async move { answer(client?.introspect(deadline(SHORT), token, request).await)? })
+    }
+}
+
+/// The other side holds an answer for so long; some more for the way.
+pub(super) fn wait(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms)) + SHORT
+}
+
+fn answer<T>(result: Result<T, RpcError>) -> Result<T, Fault> {
+    result.map_err(|error| {
+        tracing::warn!(%error, "authd did not answer a verb");
+        unavailable()
+    })
+}
+
+fn unavailable() -> Fault {
+    Fault::new(
+        ErrorCode::PamAuthUnavailable,
+        "signing in is not possible now: authd does not answer",
+    )
+    .retry_after(2)
+}
