@@ -1,6 +1,7 @@
 //! RUN/serve.json: what `serve` wrote down of itself, so that `status` and `generate` find it. It is a help,
 //! never an authority: `status` asks the sockets.
 
+use crate::probe::Logins;
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub(crate) struct Record {
     /// sdrestctl itself.
     pub(crate) pid: u32,
     pub(crate) auth: String,
-    pub(crate) pam_service: String,
+    /// Nothing where PAM has no part.
+    pub(crate) pam_service: Option<String>,
     pub(crate) processes: Vec<Process>,
 }
 
@@ -27,6 +29,17 @@ pub(crate) struct Process {
     pub(crate) name: String,
     pub(crate) pid: Option<u32>,
     pub(crate) restarts: u32,
+}
+
+impl Record {
+    /// What can be asked at conversation.sock.
+    pub(crate) fn logins(&self) -> Logins {
+        match &self.pam_service {
+            Some(service) => Logins::Pam(service.clone()),
+            None if self.auth == "none" => Logins::Off,
+            None => Logins::WithoutPam,
+        }
+    }
 }
 
 pub(crate) fn path(run_dir: &Path) -> PathBuf {

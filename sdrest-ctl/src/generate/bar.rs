@@ -1,6 +1,6 @@
 //! What is seen of a job while it runs: a bar in a terminal, else a line now and then.
 
-use super::terminal;
+use crate::session::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::Cell,

@@ -1,12 +1,14 @@
 //! One job: submitted once, watched through its server-sent events until it ends, drawn as a progress bar where
 //! somebody looks. A stream that breaks is begun again; the job goes on without it.
 
-use super::{
-    bar::{Bar, View},
-    client::{Client, Unreachable},
-    terminal,
+use super::bar::{Bar, View};
+use crate::{
+    cli::GenerateArgs,
+    session::{
+        client::{Client, Unreachable},
+        terminal,
+    },
 };
-use crate::cli::GenerateArgs;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -1,53 +1,38 @@
 //! `sdrestctl generate`: one prompt from the command line to a PNG, through the HTTP interface that everybody
-//! uses: sign in, submit, watch, save, sign out. A password is read without echo, sent once and kept nowhere.
+//! uses: sign in (or give an API key), submit, watch, save, sign out.
 
 mod bar;
-mod client;
 mod job;
-mod login;
-mod terminal;
 
-use crate::{cli::GenerateArgs, paths, record};
+use crate::{
+    cli::GenerateArgs,
+    session::{api_key, client::Client, login, server, terminal},
+};
 use anyhow::{Context, Result, ensure};
-use client::Client;
 use std::{
     fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-
-pub(crate) fn run(args: GenerateArgs) -> Result<()> {
+pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     let folder = args
         .output
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "the folder {} of --output does not exist", folder.display());
-    let mut client = Client::new(&url(&args)?);
-    let signed_in = login::sign_in(&mut client, &args)?;
-    let outcome = draw(&client, &args);
+    let mut client = Client::new(&server::url(&args.server)?);
+    if let Some(key) = api_key::find(args.api_key_file.as_deref())? {
+        client.set_token(key.expose("sent to the server that it is for").to_owned());
+        return draw(&client, args);
+    }
+    let signed_in = login::sign_in(&mut client, &args.caller)?;
+    let outcome = draw(&client, args);
     if signed_in {
-        // The token expires by itself; a failed sign-out must not hide the outcome.
-        if let Err(error) = client.post("/auth/logout", &serde_json::json!({})) {
-            terminal::tell(&format!("sdrestctl: signing out failed: {error:#}"));
-        }
+        login::sign_out(&client);
     }
     outcome
-}
-
-fn url(args: &GenerateArgs) -> Result<String> {
-    if let Some(url) = &args.url {
-        return Ok(url.trim_end_matches('/').to_owned());
-    }
-    let run_dir = args.run_dir.clone().unwrap_or_else(paths::default_run_dir);
-    let url = record::read(&run_dir).map_or_else(|| DEFAULT_URL.to_owned(), |record| record.url);
-    ensure!(
-        url.starts_with("http"),
-        "the server listens on {url}, which this command does not speak; give --url"
-    );
-    Ok(url)
 }
 
 fn draw(client: &Client, args: &GenerateArgs) -> Result<()> {

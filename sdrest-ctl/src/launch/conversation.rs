@@ -6,7 +6,7 @@
 //! unix_chkpwd(8), which a user namespace would disarm; so there this process adopts what the modules leave
 //! behind (PR_SET_CHILD_SUBREAPER) and kills it.
 
-use super::{credentials, descriptors};
+use super::{credentials, descriptors, view};
 use crate::cli::LaunchConversationArgs;
 use anyhow::{Context, Result};
 use nix::{
@@ -25,7 +25,6 @@ use std::{
     fs,
     io::{PipeReader, stdin},
     os::{fd::AsFd, unix::process::CommandExt},
-    path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -35,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Ends with the program's own success or failure.
 pub(crate) fn run(args: &LaunchConversationArgs) -> Result<ExitCode> {
-    descriptors::begin()?;
+    descriptors::begin(None)?;
     let mut awaited = SigSet::empty();
     awaited.add(Signal::SIGCHLD);
     awaited.add(Signal::SIGTERM);
@@ -43,7 +42,7 @@ pub(crate) fn run(args: &LaunchConversationArgs) -> Result<ExitCode> {
     let signals = SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("no signal descriptor can be made")?;
     if args.own_namespaces {
-        enter_namespaces(&args.hide)?;
+        enter_namespaces(args)?;
     } else {
         prctl::set_child_subreaper(true).context("this process cannot adopt orphans")?;
     }
@@ -59,16 +58,19 @@ pub(crate) fn run(args: &LaunchConversationArgs) -> Result<ExitCode> {
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn enter_namespaces(hide: &[PathBuf]) -> Result<()> {
+fn enter_namespaces(args: &LaunchConversationArgs) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
         .context("new namespaces cannot be made")?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("mounts cannot be made private")?;
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    for folder in hide {
+    for folder in &args.hide {
         mount(Some("tmpfs"), folder, Some("tmpfs"), hardened, Some("mode=0000,size=4k"))
             .with_context(|| format!("{} cannot be hidden", folder.display()))?;
+    }
+    for folder in &args.read_only {
+        view::make_read_only(folder)?;
     }
     Ok(())
 }

@@ -16,12 +16,18 @@ use std::{
 
 /// Returns only where a step failed.
 pub(crate) fn run(args: &LaunchArgs) -> Result<Infallible> {
-    descriptors::begin()?;
+    descriptors::begin(args.secret_fd)?;
+    if let Some(number) = args.secret_fd {
+        descriptors::place_secret(number)?;
+    }
     descriptors::place_listeners(&args.listen)?;
     if let (Some(at), Some(uid), Some(gid)) = (&args.view, args.uid, args.gid) {
-        // The sockets were made outside and are handed over, so no daemon needs a network of its own.
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)
-            .context("new namespaces cannot be made")?;
+        let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
+        if !args.keep_network {
+            // The sockets were made outside and are handed over, so no daemon needs a network of its own.
+            namespaces |= CloneFlags::CLONE_NEWNET;
+        }
+        unshare(namespaces).context("new namespaces cannot be made")?;
         view::enter(&view::View {
             at,
             read_only: &args.read_only,

@@ -16,16 +16,32 @@ use std::{
 /// SD_LISTEN_FDS_START of sd_listen_fds(3).
 const FIRST_LISTENER: i32 = 3;
 
-/// Closes all but the three standard descriptors and blocks no signal.
-pub(crate) fn begin() -> Result<()> {
+/// Where a program finds its secret: above the listeners.
+pub(crate) const SECRET: i32 = 9;
+
+/// Closes all but the three standard descriptors and the one of the secret, and blocks no signal.
+pub(crate) fn begin(secret: Option<i32>) -> Result<()> {
     SigSet::empty().thread_set_mask().context("the signal mask cannot be cleared")?;
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")
         .context("/proc/self/fd cannot be read")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor >= FIRST_LISTENER) {
+    let closed = |descriptor: &i32| *descriptor >= FIRST_LISTENER && Some(*descriptor) != secret;
+    for descriptor in open.into_iter().filter(closed) {
         // The one that read the folder is closed already: EBADF says so.
         let _ = nix::unistd::close(descriptor);
+    }
+    Ok(())
+}
+
+/// Moves the secret to where its program looks. It is opened anew, so that a program which was started again reads it
+/// from its beginning.
+pub(crate) fn place_secret(number: i32) -> Result<()> {
+    let memory = fs::File::open(format!("/proc/self/fd/{number}")).context("no secret is there")?;
+    nix::unistd::close(number).context("the secret cannot be moved")?;
+    let got = fcntl(&memory, FcntlArg::F_DUPFD(SECRET)).context("the secret cannot be moved")?;
+    if got != SECRET {
+        bail!("the secret went to descriptor {got} instead of {SECRET}");
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ const NEVER: [Capability; 9] = [
 
 /// Returns only where a step failed.
 pub(crate) fn run(args: &LaunchFirstArgs) -> Result<Infallible> {
-    descriptors::begin()?;
+    descriptors::begin(None)?;
     if args.mount_proc {
         let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         // A container may forbid this; then /proc shows the outer namespace's numbers, which nothing here reads.

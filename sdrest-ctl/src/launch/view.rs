@@ -144,6 +144,17 @@ fn bind(root: &Path, path: &Path, access: Access) -> Result<()> {
     Ok(())
 }
 
+/// Takes the right to write from a folder, and what is mounted below it, in this mount namespace.
+pub(crate) fn make_read_only(folder: &Path) -> Result<()> {
+    mount(Some(folder), folder, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .with_context(|| format!("{} cannot be bound", folder.display()))?;
+    restrict(folder, Access::Read)?;
+    for below in mounts_below(folder) {
+        restrict(&below, Access::Read)?;
+    }
+    Ok(())
+}
+
 /// Read-only where asked, no set-user-ID. What the mount outside forbids stays forbidden: the kernel insists
 /// on that where it was set by another user namespace.
 fn restrict(target: &Path, access: Access) -> Result<()> {

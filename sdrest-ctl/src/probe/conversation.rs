@@ -1,31 +1,39 @@
 //! conversation.sock: whoever listens there starts a conversation program for this connection, and that is
 //! asked whether a login could run. The listener's credentials are read first (unix(7), SO_PEERCRED).
 
-use super::{PATIENCE, Report, State};
+use super::{Logins, PATIENCE, Report, State};
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use sdrest_proto::conversation::{FromConversation, ToConversation, read_frame, write_frame};
 use std::{os::unix::net::UnixStream, path::Path};
 
-pub(super) fn health(path: &Path, service: Option<&str>, report: &mut Report) -> Result<()> {
+pub(super) fn health(path: &Path, logins: &Logins, report: &mut Report) -> Result<()> {
     let mut connection = UnixStream::connect(path)?;
     let peer = getsockopt(&connection, PeerCredentials).context("the listener is unknown")?;
     let own = nix::unistd::geteuid().as_raw();
     ensure!(peer.uid() == 0 || peer.uid() == own, "uid {} listens there", peer.uid());
-    let Some(service) = service else {
-        report.state = State::Up;
-        report.detail = "listens; logins are off".to_owned();
-        return Ok(());
+    let service = match logins {
+        Logins::Off => {
+            report.state = State::Up;
+            report.detail = "listens; logins are off".to_owned();
+            return Ok(());
+        }
+        Logins::WithoutPam => None,
+        Logins::Pam(service) => Some(service.clone()),
+    };
+    let detail = match &service {
+        Some(service) => format!("logins through {service} can run"),
+        None => "passwords can be compared and accounts looked up; PAM has no part".to_owned(),
     };
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
-    write_frame(&mut connection, &ToConversation::Probe { service: service.to_owned() })?;
+    write_frame(&mut connection, &ToConversation::Probe { service })?;
     match read_frame(&mut connection).context("the conversation program did not answer")? {
-        FromConversation::Probed { fault: None } => {
+        FromConversation::Probed { fault: None, .. } => {
             report.state = State::Up;
-            report.detail = format!("logins through {service} can run");
+            report.detail = detail;
         }
-        FromConversation::Probed { fault: Some(fault) } => {
+        FromConversation::Probed { fault: Some(fault), .. } => {
             report.state = State::Impossible;
             report.detail = fault;
         }

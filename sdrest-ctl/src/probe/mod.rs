@@ -26,9 +26,19 @@ pub(crate) enum Kind {
     Http(String),
     Authd(PathBuf),
     AuthdAdmin(PathBuf),
-    /// With the PAM service to ask for; none where logins are off.
-    Conversation(PathBuf, Option<String>),
+    Conversation(PathBuf, Logins),
     Worker(PathBuf),
+}
+
+/// What a conversation program is for on this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Logins {
+    /// Nobody signs in.
+    Off,
+    /// Passwords of the internal database, and accounts of the system.
+    WithoutPam,
+    /// That, and logins through this PAM service.
+    Pam(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +76,7 @@ pub(crate) struct Report {
 }
 
 /// All sockets of one machine, those first that the others lean on.
-pub(crate) fn targets(run_dir: &Path, url: &str, service: Option<String>) -> Vec<Target> {
+pub(crate) fn targets(run_dir: &Path, url: &str, logins: Logins) -> Vec<Target> {
     let mut targets = vec![
         Target { name: "authd".to_owned(), kind: Kind::Authd(run_dir.join("authd.sock")) },
         Target {
@@ -75,9 +85,17 @@ pub(crate) fn targets(run_dir: &Path, url: &str, service: Option<String>) -> Vec
         },
         Target {
             name: "conversation".to_owned(),
-            kind: Kind::Conversation(run_dir.join("conversation.sock"), service),
+            kind: Kind::Conversation(run_dir.join("conversation.sock"), logins.clone()),
         },
     ];
+    // Only there where expired passwords can be changed.
+    let change = run_dir.join("chauthtok.sock");
+    if change.exists() {
+        targets.push(Target {
+            name: "chauthtok".to_owned(),
+            kind: Kind::Conversation(change, logins),
+        });
+    }
     for (number, path) in worker_sockets(run_dir) {
         targets.push(Target { name: format!("worker/{number}"), kind: Kind::Worker(path) });
     }
@@ -143,9 +161,7 @@ impl Prober {
     fn fill(&self, target: &Target, report: &mut Report) -> Result<()> {
         match &target.kind {
             Kind::Http(url) => http::health(url, report),
-            Kind::Conversation(path, service) => {
-                conversation::health(path, service.as_deref(), report)
-            }
+            Kind::Conversation(path, logins) => conversation::health(path, logins, report),
             Kind::Authd(path) => self.runtime.block_on(rpc::authd(path, report)),
             Kind::AuthdAdmin(path) => self.runtime.block_on(rpc::authd_admin(path, report)),
             Kind::Worker(path) => self.runtime.block_on(rpc::worker(path, report)),

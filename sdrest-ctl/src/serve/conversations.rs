@@ -1,10 +1,12 @@
-//! Logins: `serve` listens on conversation.sock itself and starts one conversation program for each
-//! connection, as systemd does with Accept=yes. Only authd (and root, for a probe) may connect.
+//! Logins: `serve` listens on conversation.sock, and on chauthtok.sock for expired passwords, itself and starts one
+//! conversation program for each connection, as systemd does with Accept=yes. Only authd (and root, for a probe) may
+//! connect.
 
 use super::{
     daemon::environment,
     logs::{Log, Source},
-    plan::{Plan, Privilege},
+    plan::Plan,
+    privilege::Privilege,
 };
 use anyhow::{Context, Result};
 use nix::{
@@ -35,8 +37,21 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// No login lives longer, whatever authd allows it: the device flow's 900 s and some.
 const LIFE_SECONDS: u64 = 960;
 
+/// Where passwords, groups and service files are.
+const ETC: &str = "/etc";
+
+/// What the programs behind one socket may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Nothing of /etc can be written.
+    SignIn,
+    /// Go on with a login whose password has expired: the one place that may write /etc.
+    ChangeExpired,
+}
+
 pub(crate) struct Conversations {
     listener: UnixListener,
+    purpose: Purpose,
     program: PathBuf,
     /// Uids that may connect.
     callers: Vec<u32>,
@@ -51,18 +66,26 @@ pub(crate) struct Conversations {
 }
 
 impl Conversations {
-    pub(crate) fn new(plan: &Plan, listener: UnixListener, log: &Log) -> Result<Self> {
-        let (callers, only_uid, own_namespaces) = match &plan.privilege {
-            Privilege::Separate(users) => (vec![0, users.authd.uid], None, true),
-            Privilege::Caller { uid, namespaces } => (vec![*uid], Some(*uid), *namespaces),
+    pub(crate) fn new(
+        plan: &Plan,
+        listener: UnixListener,
+        purpose: Purpose,
+        log: &Log,
+    ) -> Result<Self> {
+        let (callers, only_uid) = match &plan.privilege {
+            Privilege::Separate(users) => (vec![0, users.authd.uid], None),
+            Privilege::Caller { uid, .. } => (vec![*uid], Some(*uid)),
         };
-        let hide = if own_namespaces { vec![plan.state_dir.clone()] } else { Vec::new() };
+        let own_namespaces = plan.privilege.own_namespaces();
+        let hidden = std::iter::once(&plan.state_dir).chain(&plan.auth_data_dir);
+        let hide = hidden.filter(|_| own_namespaces).cloned().collect();
         let source = Source::new("conversation", log.clone())?;
         let program = plan.programs.conversation.clone();
         let log = log.clone();
-        let config_dir = plan.pam_config_dir.clone();
+        let config_dir = plan.auth.pam.as_ref().and_then(|service| service.config_dir.clone());
         Ok(Self {
             listener,
+            purpose,
             program,
             callers,
             only_uid,
@@ -73,6 +96,13 @@ impl Conversations {
             log,
             running: Vec::new(),
         })
+    }
+
+    fn socket(&self) -> &'static str {
+        match self.purpose {
+            Purpose::SignIn => "conversation.sock",
+            Purpose::ChangeExpired => "chauthtok.sock",
+        }
     }
 
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {
@@ -91,7 +121,7 @@ impl Conversations {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.log.line("sdrestctl", &format!("conversation.sock: {error}"));
+                    self.log.line("sdrestctl", &format!("{}: {error}", self.socket()));
                     return;
                 }
             }
@@ -103,8 +133,9 @@ impl Conversations {
         let peer = getsockopt(&connection, PeerCredentials).context("the peer is unknown")?;
         anyhow::ensure!(
             self.callers.contains(&peer.uid()),
-            "uid {} may not connect to conversation.sock",
-            peer.uid()
+            "uid {} may not connect to {}",
+            peer.uid(),
+            self.socket()
         );
         anyhow::ensure!(self.running.len() < MOST, "{MOST} logins are under way");
         connection.set_nonblocking(false)?;
@@ -116,6 +147,9 @@ impl Conversations {
         }
         if self.own_namespaces {
             command.arg("--own-namespaces");
+            if self.purpose == Purpose::SignIn {
+                command.args(["--read-only", ETC]);
+            }
         }
         command.arg("--").arg(&self.program).args(["--authd-user", &peer.uid().to_string()]);
         if let Some(uid) = self.only_uid {
@@ -123,6 +157,9 @@ impl Conversations {
         }
         if let Some(folder) = &self.config_dir {
             command.arg("--pam-config-dir").arg(folder);
+        }
+        if self.purpose == Purpose::ChangeExpired {
+            command.arg("--change-expired");
         }
         environment(&mut command);
         // PAM modules are foreign code: they get less than the daemons.

@@ -3,9 +3,13 @@
 use super::logs::Source;
 use crate::users::User;
 use anyhow::{Context, Result};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::{
     ffi::OsString,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::PathBuf,
     process::{Child, Command, Stdio, id},
 };
@@ -19,6 +23,8 @@ pub(crate) struct Daemon {
     /// At most two: they travel as standard input and output.
     pub(crate) listeners: Vec<(&'static str, OwnedFd)>,
     pub(crate) view: Option<View>,
+    /// Sealed memory that the program finds at `launch::descriptors::SECRET`.
+    pub(crate) secret: Option<OwnedFd>,
 }
 
 /// A user and a file system of its own.
@@ -29,6 +35,15 @@ pub(crate) struct View {
     pub(crate) read_only: Vec<PathBuf>,
     pub(crate) writable: Vec<PathBuf>,
     pub(crate) sockets: Vec<PathBuf>,
+    pub(crate) network: Network,
+}
+
+/// What a daemon with a view sees of the network. Its sockets were made outside and are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    Empty,
+    /// The host's, where the kernel's table of sockets has to be read.
+    Hosts,
 }
 
 impl Daemon {
@@ -48,6 +63,9 @@ impl Daemon {
                 &view.user.gid.to_string(),
             ]);
             command.arg("--view").arg(&view.at);
+            if view.network == Network::Hosts {
+                command.arg("--keep-network");
+            }
             for (flag, paths) in [
                 ("--read-only", &view.read_only),
                 ("--writable", &view.writable),
@@ -58,6 +76,9 @@ impl Daemon {
                 }
             }
         }
+        if let Some(secret) = &self.secret {
+            command.args(["--secret-fd", &secret.as_raw_fd().to_string()]);
+        }
         command.arg("--").arg(&self.program).args(&self.arguments);
         environment(&mut command);
         let mut descriptors =
@@ -66,7 +87,19 @@ impl Daemon {
             .stdin(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
             .stdout(descriptors.next().transpose()?.unwrap_or_else(Stdio::null))
             .stderr(self.log.writer()?);
-        command.spawn().with_context(|| format!("{} cannot be started", self.name))
+        self.keep_secret(FdFlag::empty())?;
+        let child = command.spawn().with_context(|| format!("{} cannot be started", self.name));
+        self.keep_secret(FdFlag::FD_CLOEXEC)?;
+        child
+    }
+
+    /// Without FD_CLOEXEC the next process inherits the secret. Every process is started by one thread, one after
+    /// the other, so that is this daemon and no other.
+    fn keep_secret(&self, flags: FdFlag) -> Result<()> {
+        if let Some(secret) = &self.secret {
+            fcntl(secret, FcntlArg::F_SETFD(flags)).context("the secret cannot be handed on")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,23 +1,32 @@
-//! `sdrestctl serve`: all of sdrest on one machine, in the foreground. Order: plan → log → lock → sockets →
+//! `sdrestctl serve`: all of sdrest on one machine, in the foreground. Order: secret → plan → log → lock → sockets →
 //! daemons → ready → supervise → stop. What cannot work ends it with the reason, and nothing stays behind.
 
 mod access;
+mod auth;
 mod conversations;
 mod daemon;
+mod folders;
+mod listen;
 mod logs;
+mod models;
 mod plan;
+mod privilege;
 mod readiness;
 mod roster;
+mod secret;
 mod sockets;
 mod supervisor;
 
-use crate::{cli::ServeArgs, probe, record};
+use crate::{cli::ServeArgs, paths, probe, record};
 use anyhow::{Context, Result, bail};
+use conversations::{Conversations, Purpose};
 use logs::Log;
 use nix::fcntl::{Flock, FlockArg};
 use plan::Plan;
 use readiness::Part;
-use sdrest_proto::authd::AuthMode;
+use roster::Needs;
+use secret::Secret;
+use sockets::Sockets;
 use std::{
     fs::{File, OpenOptions},
     io::Write,
@@ -33,19 +42,21 @@ const WHILE_STARTING: Duration = Duration::from_millis(50);
 const WHILE_SERVING: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
+    let secret = secret::take(args)?;
     let plan = plan::make(args)?;
     let signals = supervisor::signals()?;
     let log = logs::open(args.log_file.as_deref())?;
-    for note in &plan.notes {
+    for note in secret.as_ref().and_then(Secret::note).into_iter().chain(plan.notes()) {
         log.line("sdrestctl", note);
     }
     let _lock = lock(&plan)?;
     let sockets = sockets::bind(&plan)?;
     let address = sockets.address.clone();
-    let daemons = roster::all(&plan, args, &sockets, &log)?;
-    let conversations = conversations::Conversations::new(&plan, sockets.conversation, &log)?;
+    let needs = Needs { plan: &plan, args, sockets: &sockets, log: &log };
+    let daemons = roster::all(&needs, secret.map(|secret| secret.memory))?;
+    let conversations = doors(&plan, sockets, &log)?;
     let mut supervisor = Supervisor::new(daemons, conversations, signals, log.clone());
-    let about = About { plan: &plan, args, address: &address };
+    let about = About { plan: &plan, address: &address };
     let outcome = serve(&mut supervisor, &about, &log);
     supervisor.stop();
     let _ = std::fs::remove_file(record::path(&plan.run_dir));
@@ -53,10 +64,27 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     outcome
 }
 
+/// Where logins come in; and where those go on whose password has expired.
+fn doors(plan: &Plan, sockets: Sockets, log: &Log) -> Result<Vec<Conversations>> {
+    let mut doors = vec![Conversations::new(plan, sockets.conversation, Purpose::SignIn, log)?];
+    if let Some(listener) = sockets.chauthtok {
+        doors.push(Conversations::new(plan, listener, Purpose::ChangeExpired, log)?);
+    }
+    Ok(doors)
+}
+
+/// A line for the help of `serve`: whether PAM is in this build. The conversation program knows.
+pub(crate) fn pam_line() -> &'static str {
+    match paths::program("sdrest-conversation").and_then(|program| auth::build(&program)) {
+        Ok(auth::Build::WithPam) => "pam: built in",
+        Ok(auth::Build::WithoutPam) => "pam: not built in (PAM_AUTH_UNAVAILABLE)",
+        Err(_) => "pam: unknown (sdrest-conversation is not beside this program)",
+    }
+}
+
 /// What the parts of `serve` need to know of it.
 struct About<'a> {
     plan: &'a Plan,
-    args: &'a ServeArgs,
     address: &'a str,
 }
 
@@ -66,6 +94,16 @@ impl About<'_> {
             self.address.to_owned()
         } else {
             format!("http://{}", self.address)
+        }
+    }
+
+    fn record(&self, processes: Vec<record::Process>) -> record::Record {
+        record::Record {
+            url: self.url(),
+            pid: std::process::id(),
+            auth: self.plan.auth.mode.as_str().to_owned(),
+            pam_service: self.plan.auth.pam.as_ref().map(|service| service.name.clone()),
+            processes,
         }
     }
 }
@@ -99,8 +137,8 @@ fn serve(supervisor: &mut Supervisor, about: &About<'_>, log: &Log) -> Result<()
 
 /// False where the caller asked for the end before that.
 fn wait_until_ready(supervisor: &mut Supervisor, about: &About<'_>, part: Part) -> Result<bool> {
-    let service = (about.plan.auth == AuthMode::Pam).then(|| about.args.pam_service_name.clone());
-    let targets = probe::targets(&about.plan.run_dir, &about.url(), service);
+    let record = about.record(Vec::new());
+    let targets = probe::targets(&about.plan.run_dir, &about.url(), record.logins());
     let readiness = readiness::watch(targets, part)?;
     let until = Instant::now() + START_PATIENCE;
     loop {
@@ -125,14 +163,7 @@ fn write_record(supervisor: &Supervisor, about: &About<'_>) -> Result<()> {
         .processes()
         .map(|(name, pid, restarts)| record::Process { name: name.to_owned(), pid, restarts })
         .collect();
-    let record = record::Record {
-        url: about.url(),
-        pid: std::process::id(),
-        auth: about.plan.auth.as_str().to_owned(),
-        pam_service: about.args.pam_service_name.clone(),
-        processes,
-    };
-    record::write(&about.plan.run_dir, &record)
+    record::write(&about.plan.run_dir, &about.record(processes))
 }
 
 /// One `serve` for a run folder and one for a state folder; the kernel lets go when this process ends,

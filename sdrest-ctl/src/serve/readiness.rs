@@ -1,7 +1,7 @@
 //! Whether everything answers yet. A thread of its own asks, so that the supervisor never waits for a socket;
 //! it starts no process, and ends once all is well.
 
-use crate::probe::{self, Kind, State as Probed, Target};
+use crate::probe::{self, Kind, Logins, State as Probed, Target};
 use anyhow::{Context, Result};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -40,8 +40,8 @@ pub(crate) enum Part {
 pub(crate) fn watch(mut targets: Vec<Target>, part: Part) -> Result<Readiness> {
     targets.retain(|target| match &target.kind {
         Kind::Http(_) => part == Part::Front,
-        // Without PAM there is no login to ask for, and `serve` itself listens there.
-        Kind::Conversation(_, None) => false,
+        // Where nobody signs in there is nothing to ask for, and `serve` itself listens there.
+        Kind::Conversation(_, Logins::Off) => false,
         _ => part == Part::Behind,
     });
     let shared = Arc::new(Mutex::new(State::NotYet("nothing was asked yet".to_owned())));

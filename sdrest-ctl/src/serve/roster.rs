@@ -2,35 +2,36 @@
 
 use super::{
     access,
-    daemon::{Daemon, View},
+    daemon::{Daemon, Network, View},
+    listen::Listen,
     logs::{Log, Source},
-    plan::{Listen, Plan, Privilege},
+    plan::Plan,
+    privilege::Privilege,
     sockets::{SocketPaths, Sockets},
 };
-use crate::{cli::ServeArgs, users::User};
+use crate::{cli::ServeArgs, launch::descriptors::SECRET, users::User};
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Uid, chown};
 use std::{
     ffi::OsString,
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
-/// All three, in the order in which they are started.
-pub(crate) fn all(
-    plan: &Plan,
-    args: &ServeArgs,
-    sockets: &Sockets,
-    log: &Log,
-) -> Result<Vec<Daemon>> {
-    let paths = SocketPaths::below(&plan.run_dir);
-    prepare_state(plan)?;
-    Ok(vec![
-        authd(plan, args, (&paths, sockets), log)?,
-        worker(plan, args, (&paths, sockets), log)?,
-        api(plan, args, (&paths, sockets), log)?,
-    ])
+/// What a daemon's command line is made from.
+pub(crate) struct Needs<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) args: &'a ServeArgs,
+    pub(crate) sockets: &'a Sockets,
+    pub(crate) log: &'a Log,
+}
+
+/// All three, in the order in which they are started. Only authd gets the secret.
+pub(crate) fn all(needs: &Needs<'_>, secret: Option<OwnedFd>) -> Result<Vec<Daemon>> {
+    let paths = SocketPaths::below(&needs.plan.run_dir);
+    prepare_state(needs.plan)?;
+    Ok(vec![authd(needs, &paths, secret)?, worker(needs, &paths)?, api(needs, &paths)?])
 }
 
 /// The uid that the others know this process by.
@@ -92,20 +93,52 @@ fn push(arguments: &mut Vec<OsString>, flag: &str, value: impl Into<OsString>) {
     arguments.push(value.into());
 }
 
-fn authd(
-    plan: &Plan,
-    args: &ServeArgs,
-    (paths, sockets): (&SocketPaths, &Sockets),
-    log: &Log,
-) -> Result<Daemon> {
-    let uids = uids(plan);
+fn authd(needs: &Needs<'_>, paths: &SocketPaths, secret: Option<OwnedFd>) -> Result<Daemon> {
+    let Needs { plan, sockets, log, .. } = needs;
     let state = plan.state_dir.join("authd");
+    let mut arguments = authd_arguments(needs, paths);
+    if secret.is_some() {
+        push(&mut arguments, "--jwt-secret-fd", SECRET.to_string());
+    }
+    let mut reached = vec![paths.conversation.clone()];
+    if plan.changes_passwords() {
+        push(&mut arguments, "--chauthtok-socket", &paths.chauthtok);
+        reached.push(paths.chauthtok.clone());
+    }
+    let view = match &plan.privilege {
+        Privilege::Separate(users) => Some(View {
+            user: users.authd.clone(),
+            at: view_folder(plan)?,
+            read_only: program_paths(&plan.programs.authd, &users.authd)?,
+            writable: std::iter::once(state).chain(plan.auth_data_dir.clone()).collect(),
+            sockets: reached,
+            network: Network::Empty,
+        }),
+        Privilege::Caller { .. } => None,
+    };
+    Ok(Daemon {
+        name: "authd",
+        log: Source::new("authd", Log::clone(log))?,
+        program: plan.programs.authd.clone(),
+        arguments,
+        listeners: vec![
+            ("authd", sockets.authd.try_clone()?),
+            ("authd-admin", sockets.authd_admin.try_clone()?),
+        ],
+        view,
+        secret,
+    })
+}
+
+fn authd_arguments(needs: &Needs<'_>, paths: &SocketPaths) -> Vec<OsString> {
+    let Needs { plan, args, .. } = needs;
+    let uids = uids(plan);
     let mut arguments = common(args);
     push(&mut arguments, "--socket", &paths.authd);
     push(&mut arguments, "--admin-socket", &paths.authd_admin);
     push(&mut arguments, "--conversation-socket", &paths.conversation);
-    push(&mut arguments, "--state-dir", &state);
-    push(&mut arguments, "--auth", plan.auth.as_str());
+    push(&mut arguments, "--state-dir", plan.state_dir.join("authd"));
+    push(&mut arguments, "--auth", plan.auth.mode.as_str());
     push(&mut arguments, "--pam-service-name", &args.pam_service_name);
     push(&mut arguments, "--auth-realm", &args.auth_realm);
     push(&mut arguments, "--api-user", uids.api);
@@ -122,35 +155,14 @@ fn authd(
     if let Some(minutes) = args.jwt_expiration {
         push(&mut arguments, "--jwt-expiration", minutes.to_string());
     }
-    let view = match &plan.privilege {
-        Privilege::Separate(users) => Some(View {
-            user: users.authd.clone(),
-            at: view_folder(plan)?,
-            read_only: program_paths(&plan.programs.authd, &users.authd)?,
-            writable: vec![state],
-            sockets: vec![paths.conversation.clone()],
-        }),
-        Privilege::Caller { .. } => None,
-    };
-    Ok(Daemon {
-        name: "authd",
-        log: Source::new("authd", log.clone())?,
-        program: plan.programs.authd.clone(),
-        arguments,
-        listeners: vec![
-            ("authd", sockets.authd.try_clone()?),
-            ("authd-admin", sockets.authd_admin.try_clone()?),
-        ],
-        view,
-    })
+    if let Some(folder) = &plan.auth_data_dir {
+        push(&mut arguments, "--auth-data-dir", folder);
+    }
+    arguments
 }
 
-fn worker(
-    plan: &Plan,
-    args: &ServeArgs,
-    (paths, sockets): (&SocketPaths, &Sockets),
-    log: &Log,
-) -> Result<Daemon> {
+fn worker(needs: &Needs<'_>, paths: &SocketPaths) -> Result<Daemon> {
+    let Needs { plan, args, sockets, log } = needs;
     let mut arguments = common(args);
     push(&mut arguments, "--socket", &paths.worker);
     for folder in &plan.models {
@@ -174,26 +186,24 @@ fn worker(
                 read_only,
                 writable: Vec::new(),
                 sockets: Vec::new(),
+                network: Network::Empty,
             })
         }
         Privilege::Caller { .. } => None,
     };
     Ok(Daemon {
         name: "worker",
-        log: Source::new("worker", log.clone())?,
+        log: Source::new("worker", Log::clone(log))?,
         program: plan.programs.worker.clone(),
         arguments,
         listeners: vec![("worker", sockets.worker.try_clone()?)],
         view,
+        secret: None,
     })
 }
 
-fn api(
-    plan: &Plan,
-    args: &ServeArgs,
-    (paths, sockets): (&SocketPaths, &Sockets),
-    log: &Log,
-) -> Result<Daemon> {
+fn api(needs: &Needs<'_>, paths: &SocketPaths) -> Result<Daemon> {
+    let Needs { plan, args, sockets, log } = needs;
     let uids = uids(plan);
     let state = plan.state_dir.join("api");
     let mut arguments = common(args);
@@ -219,16 +229,18 @@ fn api(
             read_only: program_paths(&plan.programs.api, &users.api)?,
             writable: vec![state],
             sockets: vec![paths.authd.clone(), paths.worker.clone()],
+            network: if plan.auth.by_kernel { Network::Hosts } else { Network::Empty },
         }),
         Privilege::Caller { .. } => None,
     };
     Ok(Daemon {
         name: "api",
-        log: Source::new("api", log.clone())?,
+        log: Source::new("api", Log::clone(log))?,
         program: plan.programs.api.clone(),
         arguments,
         listeners: vec![("http", sockets.http.try_clone()?)],
         view,
+        secret: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Every listening socket of one machine, bound before anything runs. `serve` keeps them, so a port or a
 //! socket outlives the daemon behind it: callers wait in the backlog while it starts again.
 
-use super::plan::{Listen, Plan, Privilege};
+use super::{listen::Listen, plan::Plan, privilege::Privilege};
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{Gid, Uid, chown};
 use std::{
@@ -23,6 +23,8 @@ pub(crate) struct Sockets {
     pub(crate) authd: OwnedFd,
     pub(crate) authd_admin: OwnedFd,
     pub(crate) conversation: UnixListener,
+    /// Where expired passwords can be changed.
+    pub(crate) chauthtok: Option<UnixListener>,
     pub(crate) worker: OwnedFd,
     /// As the front end and `status` write it: `HOST:PORT` or `unix:PATH`, with the port that was given.
     pub(crate) address: String,
@@ -34,6 +36,7 @@ pub(crate) struct SocketPaths {
     pub(crate) authd: PathBuf,
     pub(crate) authd_admin: PathBuf,
     pub(crate) conversation: PathBuf,
+    pub(crate) chauthtok: PathBuf,
     pub(crate) worker: PathBuf,
 }
 
@@ -43,6 +46,7 @@ impl SocketPaths {
             authd: run_dir.join("authd.sock"),
             authd_admin: run_dir.join("authd-admin.sock"),
             conversation: run_dir.join("conversation.sock"),
+            chauthtok: run_dir.join("chauthtok.sock"),
             worker: run_dir.join("worker/0.sock"),
         }
     }
@@ -63,6 +67,11 @@ pub(crate) fn bind(plan: &Plan) -> Result<Sockets> {
     for folder in [plan.run_dir.clone(), plan.run_dir.join("worker")] {
         own(&folder, groups.admin, 0o750)?;
     }
+    // One that an earlier run left behind would be taken for this run's.
+    if !plan.changes_passwords() {
+        let _ = fs::remove_file(&paths.chauthtok);
+    }
+    let chauthtok = plan.changes_passwords().then(|| unix(&paths.chauthtok, groups.authd));
     let (http, address) = http(&plan.listen)?;
     Ok(Sockets {
         http,
@@ -70,6 +79,7 @@ pub(crate) fn bind(plan: &Plan) -> Result<Sockets> {
         authd: unix(&paths.authd, groups.api)?.into(),
         authd_admin: unix(&paths.authd_admin, groups.admin)?.into(),
         conversation: unix(&paths.conversation, groups.authd)?,
+        chauthtok: chauthtok.transpose()?,
         worker: unix(&paths.worker, groups.api)?.into(),
     })
 }
@@ -81,9 +91,8 @@ pub(crate) fn remove(plan: &Plan) {
         Listen::Unix(path) => Some(path.clone()),
         Listen::Tcp { .. } => None,
     };
-    for path in
-        [paths.authd, paths.authd_admin, paths.conversation, paths.worker].into_iter().chain(http)
-    {
+    let own = [paths.authd, paths.authd_admin, paths.conversation, paths.chauthtok, paths.worker];
+    for path in own.into_iter().chain(http) {
         let _ = fs::remove_file(path);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Event {
 
 pub(crate) struct Supervisor {
     supervised: Vec<Supervised>,
-    conversations: Conversations,
+    conversations: Vec<Conversations>,
     signals: SignalFd,
     log: Log,
 }
@@ -67,7 +67,7 @@ pub(crate) fn signals() -> Result<SignalFd> {
 impl Supervisor {
     pub(crate) fn new(
         daemons: Vec<Daemon>,
-        conversations: Conversations,
+        conversations: Vec<Conversations>,
         signals: SignalFd,
         log: Log,
     ) -> Self {
@@ -106,11 +106,10 @@ impl Supervisor {
         let next = self.supervised.iter().filter_map(|one| one.next_start).min();
         let patience =
             next.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
-        let login = {
-            let mut watched = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.conversations.listener(), PollFlags::POLLIN),
-            ];
+        {
+            let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let doors = self.conversations.iter();
+            watched.extend(doors.map(|door| PollFd::new(door.listener(), PollFlags::POLLIN)));
             // Rounded up: a poll that returns a little too early would spin.
             let milliseconds =
                 u16::try_from(patience.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
@@ -118,8 +117,7 @@ impl Supervisor {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error).context("poll"),
             }
-            watched[1].revents().is_some_and(|events| !events.is_empty())
-        };
+        }
         let mut event = Event::Other;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             if i32::try_from(signal.ssi_signo).is_ok_and(|number| number != Signal::SIGCHLD as i32)
@@ -127,10 +125,11 @@ impl Supervisor {
                 event = Event::Stop;
             }
         }
-        if login {
-            self.conversations.accept();
+        // The sockets do not block: where nobody waits, this costs a call.
+        for door in &mut self.conversations {
+            door.accept();
+            door.reap();
         }
-        self.conversations.reap();
         Ok(event)
     }
 
@@ -202,7 +201,9 @@ impl Supervisor {
             let _ = child.wait();
             one.child = None;
         }
-        self.conversations.stop();
+        for door in &mut self.conversations {
+            door.stop();
+        }
     }
 }
 

@@ -20,12 +20,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode> {
     let record = record::read(&run_dir);
     let recorded = record.as_ref().map(|record| record.url.clone());
     let url = args.url.clone().or(recorded).unwrap_or_else(|| DEFAULT_URL.to_owned());
-    let service = record
-        .as_ref()
-        .filter(|record| record.auth == "pam")
-        .map(|record| record.pam_service.clone());
+    let logins = record.as_ref().map_or(probe::Logins::Off, record::Record::logins);
     let prober = probe::Prober::new()?;
-    let rows: Vec<Row> = probe::targets(&run_dir, &url, service)
+    let rows: Vec<Row> = probe::targets(&run_dir, &url, logins)
         .iter()
         .map(|target| Row::new(prober.ask(target), record.as_ref()))
         .collect();

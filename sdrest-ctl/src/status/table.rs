@@ -1,7 +1,7 @@
 //! The status for a person's eyes.
 
 use super::{Row, overall};
-use crate::{probe::State, record::Record};
+use crate::{columns::align, probe::State, record::Record};
 use std::fmt::Write;
 
 const HEAD: [&str; 7] = ["SOCKET", "STATE", "PID", "USER", "UPTIME", "ROUND TRIP", "DETAIL"];
@@ -14,7 +14,7 @@ pub(super) fn draw(rows: &[Row], record: Option<&Record>) -> String {
         let _ =
             writeln!(text, "{}, auth {}, sdrestctl pid {}", record.url, record.auth, record.pid);
     }
-    align(&mut text, &lines);
+    text.push_str(&align(&lines));
     sandboxes(&mut text, rows);
     workers(&mut text, rows);
     let _ = writeln!(text, "\noverall: {}", overall(rows));
@@ -43,19 +43,6 @@ fn cells(row: &Row) -> [String; 7] {
         report.round_trip.map_or_else(dash, |time| format!("{:.1} ms", time.as_secs_f64() * 1e3)),
         detail,
     ]
-}
-
-fn align<const N: usize>(text: &mut String, lines: &[[String; N]]) {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
-    });
-    for line in lines {
-        let mut drawn = String::new();
-        for (cell, width) in line.iter().zip(widths) {
-            let _ = write!(drawn, "{cell:width$}  ");
-        }
-        let _ = writeln!(text, "{}", drawn.trim_end());
-    }
 }
 
 /// What the kernel sees, beside what the process found when it looked at itself.
@@ -95,7 +82,7 @@ fn sandboxes(text: &mut String, rows: &[Row]) {
     }
     if lines.len() > 1 {
         text.push('\n');
-        align(text, &lines);
+        text.push_str(&align(&lines));
     }
 }
 

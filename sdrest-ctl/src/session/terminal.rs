@@ -1,27 +1,28 @@
-//! What a PAM prompt looks like in a terminal: hidden where PAM says so, and from standard input line by line
+//! What a prompt looks like in a terminal: hidden where it asks for a secret, and from standard input line by line
 //! for scripts. Texts of modules are printed without control characters.
 
 use anyhow::{Context, Result, bail};
+use sdrest_proto::secret::Answer;
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Terminal,
-    /// `--password-stdin`: an answer a line.
+    /// `--password-stdin`, `--answers-stdin`: an answer a line.
     Lines,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Echo {
+pub(crate) enum Echo {
     On,
     Off,
 }
 
 /// Asks, and gives the answer without its line end.
-pub(super) fn ask(source: Source, text: &str, echo: Echo) -> Result<String> {
+pub(crate) fn ask(source: Source, text: &str, echo: Echo) -> Result<String> {
     if source == Source::Terminal && !stdin().is_terminal() {
         bail!(
-            "`{}` must be answered, and there is no terminal; use --password-stdin",
+            "`{}` must be answered, and there is no terminal; use --password-stdin or --answers-stdin",
             printable(text).trim()
         );
     }
@@ -39,16 +40,32 @@ pub(super) fn ask(source: Source, text: &str, echo: Echo) -> Result<String> {
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
+/// A new password: typed twice, or one line of standard input.
+pub(crate) fn new_password(source: Source, whose: &str) -> Result<Answer> {
+    let first = Answer::new(ask(source, &format!("New password for {whose}: "), Echo::Off)?);
+    if first.is_empty() || first.len() > Answer::MAX_BYTES {
+        bail!("the password must have 1 to {} bytes, got {}", Answer::MAX_BYTES, first.len());
+    }
+    if source == Source::Terminal {
+        let again = Answer::new(ask(source, "The same again: ", Echo::Off)?);
+        if !first.matches(&again) {
+            bail!("the two passwords are not the same; nothing was changed");
+        }
+    }
+    Ok(first)
+}
+
 /// Shows a text that asks nothing, on standard error.
-pub(super) fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let _ = writeln!(stderr(), "{}", printable(text));
 }
 
 /// A line of the result, on standard output.
-pub(super) fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(stdout(), "{text}");
 }
 
-fn printable(text: &str) -> String {
+/// Without what could move a terminal's cursor or colour it.
+pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
 }

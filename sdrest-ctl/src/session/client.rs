@@ -1,4 +1,4 @@
-//! The HTTP side: JSON in and out, the bearer token, and the server's error messages as errors.
+//! The HTTP side: JSON in and out, the bearer token or API key, and the server's error messages as errors.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use ureq::{Agent, http::Response};
 const PATIENCE: Duration = Duration::from_secs(60);
 const LARGEST_PICTURE: u64 = 64 * 1024 * 1024;
 
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     base: String,
     token: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Client {
 
 /// No answer came at all: the server is not there, or was just started again.
 #[derive(Debug)]
-pub(super) struct Unreachable(String);
+pub(crate) struct Unreachable(String);
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,13 +32,13 @@ impl fmt::Display for Unreachable {
 impl std::error::Error for Unreachable {}
 
 /// A status and a JSON body; success and failure alike.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Client {
-    pub(super) fn new(base: &str) -> Self {
+    pub(crate) fn new(base: &str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -49,20 +49,21 @@ impl Client {
         Self { agent: Agent::new_with_config(config), base: base.to_owned(), token: None }
     }
 
-    pub(super) fn set_token(&mut self, token: String) {
+    /// An access token or an API key: both travel in the same header.
+    pub(crate) fn set_token(&mut self, token: String) {
         self.token = Some(token);
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
         self.get_with(path, None)?.success()
     }
 
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.post_with(path, body, None)?.success()
     }
 
     /// `conversation` is the secret that proves who began a login.
-    pub(super) fn get_with(&self, path: &str, conversation: Option<&str>) -> Result<Answer> {
+    pub(crate) fn get_with(&self, path: &str, conversation: Option<&str>) -> Result<Answer> {
         let mut request = self.agent.get(self.address(path)).header("Accept", "application/json");
         for (name, value) in self.headers(conversation) {
             request = request.header(name, value);
@@ -70,7 +71,7 @@ impl Client {
         answer(request.call().map_err(|error| self.unreachable(&error))?)
     }
 
-    pub(super) fn post_with(
+    pub(crate) fn post_with(
         &self,
         path: &str,
         body: &Value,
@@ -85,7 +86,7 @@ impl Client {
 
     /// Gives the data of each server-sent event (WHATWG HTML, 9.2) to `seen`, until that answers true or the stream
     /// ends. A stream that breaks is no error: the caller looks again.
-    pub(super) fn events(&self, path: &str, mut seen: impl FnMut(Value) -> bool) -> Result<()> {
+    pub(crate) fn events(&self, path: &str, mut seen: impl FnMut(Value) -> bool) -> Result<()> {
         let mut request = self.agent.get(self.address(path)).header("Accept", "text/event-stream");
         for (name, value) in self.headers(None) {
             request = request.header(name, value);
@@ -107,8 +108,17 @@ impl Client {
         Ok(())
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Result<Value> {
+        let mut request =
+            self.agent.delete(self.address(path)).header("Accept", "application/json");
+        for (name, value) in self.headers(None) {
+            request = request.header(name, value);
+        }
+        answer(request.call().map_err(|error| self.unreachable(&error))?)?.success()
+    }
+
     /// A picture. `path` is the `url` of a job's image: absolute on this server.
-    pub(super) fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         for (name, value) in self.headers(None) {
             request = request.header(name, value);
@@ -156,22 +166,29 @@ fn answer(mut response: Response<ureq::Body>) -> Result<Answer> {
 }
 
 impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// The body of a 2xx; else the server's message with its code.
-    pub(super) fn success(self) -> Result<Value> {
-        if (200..300).contains(&self.status) {
+    pub(crate) fn success(self) -> Result<Value> {
+        if self.is_success() {
             return Ok(self.body);
         }
         Err(self.error())
     }
 
-    pub(super) fn error(&self) -> anyhow::Error {
-        match self.body.get("error") {
-            Some(error) => anyhow!(
-                "{} ({})",
-                error.get("message").and_then(Value::as_str).unwrap_or("no message"),
-                error.get("code").and_then(Value::as_str).unwrap_or("no code")
-            ),
+    pub(crate) fn error(&self) -> anyhow::Error {
+        match self.refusal() {
+            Some((code, message)) => anyhow!("{message} ({code})"),
             None => anyhow!("HTTP status {}", self.status),
         }
+    }
+
+    /// The code and the message of an error, where the body is one.
+    pub(crate) fn refusal(&self) -> Option<(&str, &str)> {
+        let error = self.body.get("error")?;
+        let word = |name: &str, none| error.get(name).and_then(Value::as_str).unwrap_or(none);
+        Some((word("code", "no code"), word("message", "no message")))
     }
 }
