@@ -6,6 +6,7 @@
 mod imports;
 mod licences;
 mod sources;
+mod trusted_base;
 
 use serde_json::Value;
 use sources::{Source, rust_sources};
