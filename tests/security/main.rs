@@ -15,3 +15,4 @@ mod names;
 mod passwords;
 mod place;
 mod talk;
+mod units;

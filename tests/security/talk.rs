@@ -31,7 +31,8 @@ pub(crate) struct Launch<'a> {
 
 pub(crate) struct Talk {
     pub(crate) stream: UnixStream,
-    child: Child,
+    /// Nothing where systemd started it.
+    child: Option<Child>,
 }
 
 /// What a person saw, and how it ended: `ok`, the denial, or `gone` where the program ended without a verdict.
@@ -81,10 +82,18 @@ impl Talk {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Self { stream, child }
+        Self { stream, child: Some(child) }
     }
 
-    /// Asks and answers to the end.
+    /// With a program that somebody else starts for this connection.
+    pub(crate) fn over(stream: UnixStream, first: &ToConversation) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut talk = Self { stream, child: None };
+        talk.say(first);
+        talk
+    }
+
+    /// Launches it and says the first frame.
     pub(crate) fn whole(place: &Place, launch: Launch<'_>, first: &ToConversation) -> Self {
         let mut talk = Self::launch(place, launch);
         talk.say(first);
@@ -155,25 +164,28 @@ impl Talk {
 
     /// Waits for the program's end: how, and everything that it wrote.
     pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let child = self.child.as_mut().unwrap();
         let give_up = Instant::now() + PATIENCE;
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
             assert!(Instant::now() < give_up, "the program still runs");
             thread::sleep(Duration::from_millis(5));
         };
         let mut written = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut written).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut written).unwrap();
+        child.stdout.take().unwrap().read_to_string(&mut written).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut written).unwrap();
         (status, written)
     }
 }
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
