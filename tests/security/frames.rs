@@ -164,3 +164,32 @@ fn replay_55_random_bincode_never_panics() {
     }
     assert!(understood < 10_000);
 }
+
+/// A worker that lies about its pictures: sides of nothing, of billions, and pixels that are not there. What arrives is
+/// bare pixels, so no image decoder ever runs on a worker's word.
+#[test]
+fn replay_58_a_workers_picture_of_absurd_size_is_refused_while_it_is_decoded() {
+    use bincode::Options;
+    use sdrest_proto::image::Rgb8Image;
+    let options = || bincode::DefaultOptions::new().with_limit(1 << 20);
+    let decoded = |width: u32, height: u32, pixels: usize| {
+        // The fields as they lie in a frame.
+        let frame = options().serialize(&(width, height, vec![0_u8; pixels])).unwrap();
+        options().deserialize::<Rgb8Image>(&frame).is_ok()
+    };
+    assert!(decoded(2, 3, 18));
+    for (width, height, pixels) in [
+        (0, 0, 0),
+        (0, 5, 0),
+        (u32::MAX, u32::MAX, 3),
+        (4097, 1, 4097 * 3),
+        (1 << 31, 1 << 31, 0),
+        (2, 3, 17),
+        (2, 3, 19),
+    ] {
+        assert!(!decoded(width, height, pixels), "{width}x{height}, {pixels} bytes");
+    }
+    // Two million bytes are claimed, three follow.
+    let claims = [&[2, 3, 252][..], &2_000_000_u32.to_le_bytes(), &[1, 2, 3]].concat();
+    assert!(options().deserialize::<Rgb8Image>(&claims).is_err());
+}
