@@ -7,6 +7,7 @@ mod documents;
 mod imports;
 mod licences;
 mod sources;
+mod trusted_base;
 
 use serde_json::Value;
 use sources::{Source, rust_sources};

@@ -1,0 +1,18 @@
+//! Attacks and mistakes that hurt others, replayed against sdrest with real parts: each test has the CVE or the issue
+//! in its name. README.md beside this file lists all of them, also those that another suite has or that cannot
+//! apply. Nothing here touches the host's /etc, and nothing is installed.
+#![allow(clippy::unwrap_used, reason = "a test fails by its panic")]
+
+mod accounts;
+mod change;
+mod dialogue;
+mod examples;
+mod frames;
+mod guide;
+mod lockout;
+mod misbehaviour;
+mod names;
+mod passwords;
+mod place;
+mod talk;
+mod units;
