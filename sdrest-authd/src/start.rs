@@ -78,7 +78,7 @@ impl Stores {
     ) -> anyhow::Result<Self> {
         let signer = match secret {
             Some(secret) => Signer::Hs256(SharedSecret::new(&secret)),
-            None => Signer::EdDsa(KeyRing::load_or_make(&data)?),
+            None => Signer::EdDsa(Box::new(KeyRing::load_or_make(&data)?)),
         };
         let lifetime = config.token_lifetime.as_secs();
         let access = AccessTokens::new(signer, config.issuer.clone(), lifetime);

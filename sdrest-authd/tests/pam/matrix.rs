@@ -75,7 +75,7 @@ async fn one_password_gives_tokens_that_refresh_and_end() {
     assert_eq!(described.keys.len(), 1);
     let before = client.revocations(deadline(PATIENCE), 0, 0).await.unwrap();
     let refreshed = client
-        .refresh(deadline(PATIENCE), grant.refresh_token, RequestId::random())
+        .refresh(deadline(PATIENCE), grant.refresh_token.unwrap(), RequestId::random())
         .await
         .unwrap()
         .unwrap();
@@ -93,7 +93,7 @@ async fn one_password_gives_tokens_that_refresh_and_end() {
         client.logout(deadline(PATIENCE), token, RequestId::random()).await.unwrap().unwrap_err();
     assert_eq!(again.code, ErrorCode::TokenRevoked);
     let dead = client
-        .refresh(deadline(PATIENCE), refreshed.refresh_token, RequestId::random())
+        .refresh(deadline(PATIENCE), refreshed.refresh_token.unwrap(), RequestId::random())
         .await
         .unwrap();
     assert_eq!(dead.unwrap_err().code, ErrorCode::TokenInvalid);
@@ -154,7 +154,8 @@ async fn a_conversation_goes_step_by_step_and_is_told_once() {
     assert_eq!(fault.code, ErrorCode::ValidationFailed);
     let mut wrong = talk.reference();
     wrong.secret = ConversationSecret::new("guess".into());
-    let fault = client.cancel(deadline(PATIENCE), wrong).await.unwrap().unwrap_err();
+    let fault =
+        client.cancel(deadline(PATIENCE), wrong, RequestId::random()).await.unwrap().unwrap_err();
     assert_eq!(fault.code, ErrorCode::ConversationGone);
     talk.respond(&["right"]).await.unwrap();
     while matches!(talk.step.state, LoginState::Running) {

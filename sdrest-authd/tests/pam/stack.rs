@@ -242,14 +242,19 @@ impl Talk {
             sequence,
             answers: answers.iter().map(|text| Answer::new((*text).to_owned())).collect(),
             wait_ms: 15_000,
+            request: RequestId::random(),
         };
         self.step = self.client.respond(deadline(PATIENCE), respond).await.unwrap()?;
         Ok(())
     }
 
     pub(crate) async fn poll(&mut self) -> Result<(), Fault> {
-        let poll =
-            Poll { conversation: self.reference(), after: self.step.sequence, wait_ms: 15_000 };
+        let poll = Poll {
+            conversation: self.reference(),
+            after: self.step.sequence,
+            wait_ms: 15_000,
+            request: RequestId::random(),
+        };
         self.step = self.client.poll(deadline(PATIENCE), poll).await.unwrap()?;
         Ok(())
     }
