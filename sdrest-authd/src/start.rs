@@ -121,7 +121,7 @@ pub(crate) async fn service(
             password_prompt: config.password_prompt,
             expose_pam_errors: config.expose_pam_errors,
         },
-        throttle: stores.throttle,
+        throttle: Arc::clone(&stores.throttle),
         admission: Arc::clone(&admission),
     };
     let table = Table::new(parts, Limits::default());
@@ -146,6 +146,7 @@ pub(crate) async fn service(
         keys: Arc::new(keys),
         standings,
         table,
+        throttle: stores.throttle,
         sandbox,
         began: Instant::now(),
         refused_peers: AtomicU64::new(0),

@@ -3,7 +3,8 @@
 //! password pam_matrix knows from a file.
 
 use crate::stack::{
-    PATIENCE, Setup, Stack, Talk, begin, conversation_program, left_running, login, pam_matrix,
+    self, PATIENCE, Setup, Stack, Talk, begin, conversation_program, left_running, login,
+    pam_matrix,
 };
 use sdrest_proto::{
     error::ErrorCode,
@@ -38,14 +39,7 @@ fn service(dir: &tempfile::TempDir, lines: &str) -> String {
 
 fn start(dir: &tempfile::TempDir, lines: &str, config: &str) -> Stack {
     let services = [("sdrest", service(dir, lines))];
-    let setup = Setup {
-        services: &services,
-        service: "sdrest",
-        config,
-        conversation_flags: &["--min-uid", "1"],
-        authd_uid: None,
-        wrapper: &[],
-    };
+    let setup = Setup { services: &services, config, ..stack::PLAIN };
     Stack::start(&setup).unwrap()
 }
 
@@ -328,14 +322,7 @@ fn authd_refuses_to_start_without_its_service_file() {
         "other-name",
         "auth required pam_permit.so\naccount required pam_permit.so\n".to_owned(),
     )];
-    let setup = Setup {
-        services: &services,
-        service: "sdrest",
-        config: "",
-        conversation_flags: &[],
-        authd_uid: None,
-        wrapper: &[],
-    };
+    let setup = Setup { services: &services, config: "", ..stack::PLAIN };
     let log = Stack::start(&setup).err().unwrap();
     assert!(log.contains("pam.d/sdrest is missing"), "{log}");
 }
