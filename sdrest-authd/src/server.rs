@@ -61,16 +61,17 @@ impl Verbs {
 
     /// The account that the kernel named, if it is the one that was typed.
     async fn peer(&self, login: &PeerLogin) -> Result<Grant, Fault> {
-        let wrong = || denied(Denial::AuthErr);
+        let (name, source) = (login.username.as_str(), Source::new(login.source));
+        self.0.throttle.check(name, &source)?;
         let account = match self.0.table.questions().account(AccountKey::Uid(login.uid)).await {
-            Ok(account) => account,
+            Ok(account) if account.username == login.username => account,
             Err(denial @ (Denial::Unavailable | Denial::Timeout)) => return Err(denied(denial)),
-            Err(_) => return Err(wrong()),
+            Ok(_) | Err(_) => {
+                self.0.throttle.failed(name, &source);
+                return Err(denied(Denial::AuthErr));
+            }
         };
-        if account.username != login.username {
-            return Err(wrong());
-        }
-        audit::learn(account.username.as_str());
+        audit::learn(name);
         let request = login.request;
         blocking(&self.0.tokens, request, move |tokens| tokens.grant_peer(&account, &request)).await
     }

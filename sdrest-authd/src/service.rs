@@ -6,6 +6,7 @@ use crate::{
     conversation::{Backend, Entry, State, Table, gone},
     sandbox::Sandboxed,
     standing::{Standings, internal_id},
+    throttle::Throttle,
     tokens::TokenIssuer,
     users::Users,
 };
@@ -72,6 +73,7 @@ pub(crate) struct Service {
     pub(crate) keys: Arc<ApiKeys>,
     pub(crate) standings: Arc<Standings>,
     pub(crate) table: Table,
+    pub(crate) throttle: Arc<Throttle>,
     pub(crate) sandbox: Sandboxed,
     pub(crate) began: Instant,
     pub(crate) refused_peers: AtomicU64,

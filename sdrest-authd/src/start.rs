@@ -78,7 +78,7 @@ impl Stores {
     ) -> anyhow::Result<Self> {
         let signer = match secret {
             Some(secret) => Signer::Hs256(SharedSecret::new(&secret)),
-            None => Signer::EdDsa(KeyRing::load_or_make(&data)?),
+            None => Signer::EdDsa(Box::new(KeyRing::load_or_make(&data)?)),
         };
         let lifetime = config.token_lifetime.as_secs();
         let access = AccessTokens::new(signer, config.issuer.clone(), lifetime);
@@ -121,7 +121,7 @@ pub(crate) async fn service(
             password_prompt: config.password_prompt,
             expose_pam_errors: config.expose_pam_errors,
         },
-        throttle: stores.throttle,
+        throttle: Arc::clone(&stores.throttle),
         admission: Arc::clone(&admission),
     };
     let table = Table::new(parts, Limits::default());
@@ -146,6 +146,7 @@ pub(crate) async fn service(
         keys: Arc::new(keys),
         standings,
         table,
+        throttle: stores.throttle,
         sandbox,
         began: Instant::now(),
         refused_peers: AtomicU64::new(0),

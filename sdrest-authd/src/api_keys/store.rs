@@ -25,6 +25,10 @@ pub(super) const MOST_OF_ONE: usize = 100;
 /// Keys in all, the revoked ones included.
 const MOST: usize = 20_000;
 
+/// Bytes of one list, and of one entry without its texts: a frame holds 256 KiB.
+const LIST: usize = 200 * 1024;
+const FIXED: usize = 96;
+
 /// One key, without the key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -162,12 +166,26 @@ impl Store {
         self.lock().get(&id).filter(|record| record.live(now)).cloned()
     }
 
+    /// Live keys, the newest first, as many as fit one frame.
     pub(super) fn list(&self, whose: Option<&Subject>, now: u64) -> Vec<KeyInfo> {
         let records = self.lock();
-        let shown = records.iter().filter(|(_, record)| {
-            record.live(now) && whose.is_none_or(|subject| record.owner == *subject)
+        let mut shown: Vec<(&KeyId, &Record)> = records
+            .iter()
+            .filter(|(_, record)| {
+                record.live(now) && whose.is_none_or(|subject| record.owner == *subject)
+            })
+            .collect();
+        shown.sort_by_key(|(_, record)| std::cmp::Reverse(record.created));
+        let mut room = LIST;
+        let fit = shown.iter().take_while(|(_, record)| {
+            let size = FIXED
+                + record.name.as_str().len()
+                + record.username.len()
+                + record.owner.as_str().len();
+            room = room.saturating_sub(size);
+            room > 0
         });
-        shown.map(|(id, record)| record.info(*id)).collect()
+        fit.map(|(id, record)| record.info(**id)).collect()
     }
 
     pub(super) fn revoke(&self, id: KeyId) -> Result<(), StateError> {

@@ -7,13 +7,13 @@ use super::{
     frames,
     link::{ConversationSocket, Link},
     outcome::{Candidate, Ending, Vouched},
-    questions::ARGON2,
+    questions::{ARGON2, Questions},
     slots::Slot,
     surroundings::Surroundings,
 };
 use crate::audit;
 use sdrest_proto::{
-    conversation::{Denial, FromConversation, Prompt, Purpose, Start, ToConversation},
+    conversation::{AccountKey, Denial, FromConversation, Prompt, Purpose, Start, ToConversation},
     error::{ErrorCode, Fault},
     login::{Echo, LoginPrompt, MessageStyle},
     secret::Answer,
@@ -149,6 +149,13 @@ impl Driver {
             return talked;
         }
         let entry = Arc::clone(&self.entry);
+        // Nobody's password is changed who would be turned away afterwards.
+        let who = AccountKey::Name(entry.username.clone());
+        if let Ok(known) = Questions(Arc::clone(&around)).facts(who).await
+            && !around.admission.admits(known.username.as_str(), &known.groups)
+        {
+            return Talked::Ended(Ending::Denied(Denial::AcctDenied, 0));
+        }
         audit::conversation_ended(&entry.request, &entry.username, "credential_expired", 0);
         self.release();
         entry.restart(around.pacing.step, around.pacing.total);

@@ -53,8 +53,8 @@ pub(crate) struct Candidate {
 pub(crate) enum Vouched {
     /// PAM, at the end of a whole transaction.
     System(KnownAccount),
-    /// The internal user database.
-    Internal(UserId, Username),
+    /// The internal user database, by this record of a password.
+    Internal { user: UserId, username: Username, phc: Zeroizing<String> },
 }
 
 /// An account that was vouched for. It can be exchanged for a token once.
@@ -69,7 +69,7 @@ impl VerifiedAccount {
     pub(crate) fn username(&self) -> &Username {
         match &self.0 {
             Vouched::System(known) => &known.username,
-            Vouched::Internal(_, username) => username,
+            Vouched::Internal { username, .. } => username,
         }
     }
 }
@@ -106,8 +106,9 @@ impl Ending {
     /// The end of a comparison with the internal user database.
     pub(super) fn compared(candidate: Candidate, matches: bool) -> Self {
         match candidate.user {
-            Some((id, name)) if matches => {
-                Self::Verified(VerifiedAccount(Vouched::Internal(id, name)))
+            Some((user, username)) if matches => {
+                let phc = candidate.phc;
+                Self::Verified(VerifiedAccount(Vouched::Internal { user, username, phc }))
             }
             _ => Self::wrong(),
         }

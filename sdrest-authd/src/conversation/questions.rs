@@ -24,10 +24,19 @@ pub(crate) struct Questions(pub(super) Arc<Surroundings>);
 impl Questions {
     /// The account as it is now; with PAM also whether it may sign in (acct_mgmt). `Unavailable` where nobody knows.
     pub(crate) async fn account(&self, who: AccountKey) -> Result<KnownAccount, Denial> {
+        self.ask(who, self.0.pam.as_ref().map(|pam| pam.service.clone())).await
+    }
+
+    /// Who the account is; whether it may sign in is not asked.
+    pub(super) async fn facts(&self, who: AccountKey) -> Result<KnownAccount, Denial> {
+        self.ask(who, None).await
+    }
+
+    async fn ask(&self, who: AccountKey, service: Option<String>) -> Result<KnownAccount, Denial> {
         let _slot = self.0.slots.start().await.ok_or(Denial::Unavailable)?;
         let query = AccountQuery {
             who,
-            service: self.0.pam.as_ref().map(|pam| pam.service.clone()),
+            service,
             deadline_ms: u32::try_from(ACCOUNT.as_millis()).unwrap_or(u32::MAX),
         };
         match self.0.socket.ask(ToConversation::Account(query), ACCOUNT + SLACK).await {

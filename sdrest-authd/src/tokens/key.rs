@@ -185,7 +185,7 @@ impl SharedSecret {
 
 /// What signs on this server: one algorithm.
 pub(crate) enum Signer {
-    EdDsa(KeyRing),
+    EdDsa(Box<KeyRing>),
     Hs256(SharedSecret),
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 use access::Holder;
 use sdrest_proto::{
-    authd::{Claims, Revocations, UserState},
+    authd::{Claims, Revocations},
     bounds::Username,
     conversation::Denial,
     error::{ErrorCode, Fault},
@@ -99,9 +99,9 @@ impl TokenIssuer {
     ) -> Result<Grant, Fault> {
         let login = match account.vouched() {
             Vouched::System(known) => self.system_login(known, PAM, request)?,
-            Vouched::Internal(id, _) => {
-                // It may have been disabled while the password was compared.
-                let user = self.users.by_id(*id).filter(|user| user.state == UserState::Enabled);
+            Vouched::Internal { user, phc, .. } => {
+                // It may have been disabled, or given another password, while this one was compared.
+                let user = self.users.confirm(*user, phc);
                 let user = user.ok_or_else(|| denied(Denial::AuthErr))?;
                 Login {
                     subject: Subject::internal(user.id),

@@ -26,8 +26,8 @@ use zeroize::Zeroizing;
 const FILE: &str = "users.json";
 /// The shortest password in bytes; the longest is what PAM would take.
 const SHORTEST: usize = 8;
-/// Records kept.
-const MOST: usize = 10_000;
+/// Records kept: their list fits one frame.
+const MOST: usize = 2_000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
@@ -84,6 +84,14 @@ impl Users {
             },
             _ => dummy(),
         }
+    }
+
+    /// The user whose password was compared with this record, if both are still the same and it may sign in.
+    pub(crate) fn confirm(&self, id: UserId, phc: &Zeroizing<String>) -> Option<UserInfo> {
+        let records = self.lock();
+        let (name, record) = records.iter().find(|(_, record)| record.id == id)?;
+        let good = record.state == UserState::Enabled && record.phc == **phc;
+        good.then(|| info(name, record))
     }
 
     /// The user as it is now, by the id that subjects carry.

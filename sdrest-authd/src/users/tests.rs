@@ -53,6 +53,18 @@ fn unknown_and_disabled_names_meet_the_dummy() {
 }
 
 #[test]
+fn a_password_that_was_replaced_meanwhile_signs_nobody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = Users::load(&StateDir::open(folder.path()).unwrap()).unwrap();
+    let id = users.add(name("alice"), Role::User, &phc("old")).unwrap().id;
+    assert!(users.confirm(id, &phc("old")).is_some());
+    users.set_password(&name("alice"), &phc("new")).unwrap();
+    assert!(users.confirm(id, &phc("old")).is_none() && users.confirm(id, &phc("new")).is_some());
+    users.set_state(&name("alice"), UserState::Disabled).unwrap();
+    assert!(users.confirm(id, &phc("new")).is_none());
+}
+
+#[test]
 fn passwords_have_bounds() {
     for (length, fine) in [(0, false), (7, false), (8, true), (511, true), (512, false)] {
         let checked = check_password(&Answer::new("x".repeat(length)));

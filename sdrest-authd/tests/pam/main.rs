@@ -1,7 +1,10 @@
-//! Logins through both real programs and libpam: `matrix` with service files and passwords of the test's own, and
-//! `pam_unix` with the shipped service file over a made-up /etc.
+//! Logins through both real programs: `matrix` with service files and passwords of the test's own, `pam_unix` with
+//! the shipped service file over a made-up /etc, `internal`, `keys` and `modes` for what needs no PAM.
 #![allow(clippy::unwrap_used, reason = "a test fails by its panic")]
 
+mod internal;
+mod keys;
 mod matrix;
+mod modes;
 mod pam_unix;
 mod stack;

@@ -3,7 +3,8 @@
 //! password pam_matrix knows from a file.
 
 use crate::stack::{
-    PATIENCE, Setup, Stack, Talk, begin, conversation_program, left_running, login, pam_matrix,
+    self, PATIENCE, Setup, Stack, Talk, begin, conversation_program, left_running, login,
+    pam_matrix,
 };
 use sdrest_proto::{
     error::ErrorCode,
@@ -38,14 +39,7 @@ fn service(dir: &tempfile::TempDir, lines: &str) -> String {
 
 fn start(dir: &tempfile::TempDir, lines: &str, config: &str) -> Stack {
     let services = [("sdrest", service(dir, lines))];
-    let setup = Setup {
-        services: &services,
-        service: "sdrest",
-        config,
-        conversation_flags: &["--min-uid", "1"],
-        authd_uid: None,
-        wrapper: &[],
-    };
+    let setup = Setup { services: &services, config, ..stack::PLAIN };
     Stack::start(&setup).unwrap()
 }
 
@@ -75,7 +69,7 @@ async fn one_password_gives_tokens_that_refresh_and_end() {
     assert_eq!(described.keys.len(), 1);
     let before = client.revocations(deadline(PATIENCE), 0, 0).await.unwrap();
     let refreshed = client
-        .refresh(deadline(PATIENCE), grant.refresh_token, RequestId::random())
+        .refresh(deadline(PATIENCE), grant.refresh_token.unwrap(), RequestId::random())
         .await
         .unwrap()
         .unwrap();
@@ -93,7 +87,7 @@ async fn one_password_gives_tokens_that_refresh_and_end() {
         client.logout(deadline(PATIENCE), token, RequestId::random()).await.unwrap().unwrap_err();
     assert_eq!(again.code, ErrorCode::TokenRevoked);
     let dead = client
-        .refresh(deadline(PATIENCE), refreshed.refresh_token, RequestId::random())
+        .refresh(deadline(PATIENCE), refreshed.refresh_token.unwrap(), RequestId::random())
         .await
         .unwrap();
     assert_eq!(dead.unwrap_err().code, ErrorCode::TokenInvalid);
@@ -154,7 +148,8 @@ async fn a_conversation_goes_step_by_step_and_is_told_once() {
     assert_eq!(fault.code, ErrorCode::ValidationFailed);
     let mut wrong = talk.reference();
     wrong.secret = ConversationSecret::new("guess".into());
-    let fault = client.cancel(deadline(PATIENCE), wrong).await.unwrap().unwrap_err();
+    let fault =
+        client.cancel(deadline(PATIENCE), wrong, RequestId::random()).await.unwrap().unwrap_err();
     assert_eq!(fault.code, ErrorCode::ConversationGone);
     talk.respond(&["right"]).await.unwrap();
     while matches!(talk.step.state, LoginState::Running) {
@@ -327,14 +322,7 @@ fn authd_refuses_to_start_without_its_service_file() {
         "other-name",
         "auth required pam_permit.so\naccount required pam_permit.so\n".to_owned(),
     )];
-    let setup = Setup {
-        services: &services,
-        service: "sdrest",
-        config: "",
-        conversation_flags: &[],
-        authd_uid: None,
-        wrapper: &[],
-    };
+    let setup = Setup { services: &services, config: "", ..stack::PLAIN };
     let log = Stack::start(&setup).err().unwrap();
     assert!(log.contains("pam.d/sdrest is missing"), "{log}");
 }

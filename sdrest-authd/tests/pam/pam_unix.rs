@@ -2,8 +2,12 @@
 //! namespace (and, without root, a user namespace): the host's /etc is neither read nor written. Each program of a
 //! login runs in a PID namespace of its own, as under `sdrestctl serve`.
 
-use crate::stack::{Setup, Stack, Talk, begin, conversation_program, left_running, login};
-use sdrest_proto::login::LoginState;
+use crate::stack::{
+    PATIENCE, PLAIN, Setup, Stack, Talk, begin, conversation_program, left_running, login,
+};
+use sdrest_proto::{
+    error::ErrorCode, id::RequestId, login::LoginState, secret::RefreshToken, transport::deadline,
+};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -18,8 +22,10 @@ const HASH: &str = "$6$sdresttest$hq2BU9cst/D7dS7da3yeWon5lvX4AFO6KE18kUi7HZXlJV
 const SHIPPED: &str = include_str!("../../../pam.d/stable-diffusion-rest");
 
 /// name, uid, and the fields of shadow(5) after the name: hash, last change, …, expiry.
-const ACCOUNTS: [(&str, u32, &str, &str, &str); 6] = [
+const ACCOUNTS: [(&str, u32, &str, &str, &str); 8] = [
     ("good", 42_001, "", "19000", ""),
+    ("leaver", 42_006, "", "19000", ""),
+    ("changer", 42_007, "", "0", ""),
     ("expired", 42_002, "", "19000", "1"),
     ("mustchange", 42_003, "", "0", ""),
     ("locked", 42_004, "!", "19000", ""),
@@ -48,6 +54,9 @@ fn make_etc(etc: &Path) {
         auth [default=die] pam_faillock.so authfail deny=3 dir=/etc/tallies\n\
         auth required pam_faillock.so authsucc deny=3 dir=/etc/tallies\n\
         account required pam_faillock.so\naccount required pam_unix.so\n";
+    // As shipped, but an expired password may be changed.
+    let changing = "auth required pam_unix.so nodelay\naccount required pam_unix.so\n\
+        password required pam_unix.so sha512\n";
     let hanging = format!(
         "auth required pam_exec.so quiet {}\naccount required pam_permit.so\n",
         "/etc/hang"
@@ -62,6 +71,7 @@ fn make_etc(etc: &Path) {
         ("pam.d/other", other),
         ("pam.d/hanging", &hanging),
         ("pam.d/faillock", faillock),
+        ("pam.d/changing", changing),
         ("hang", script),
     ] {
         fs::write(etc.join(file), text).unwrap();
@@ -132,12 +142,12 @@ async fn inside() {
     assert!(std::env::var_os(INSIDE).is_some(), "this would read the host's /etc");
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
     let setup = Setup {
-        services: &[],
         service: "stable-diffusion-rest",
         config: "throttle = false\nstep_deadline_seconds = 2",
         conversation_flags: &[],
         authd_uid: account_for_authd(),
         wrapper: &wrapper,
+        ..PLAIN
     };
     let stack = Stack::start(&setup).unwrap();
     let client = stack.client().await;
@@ -168,6 +178,9 @@ async fn inside() {
     let LoginState::Succeeded(grant) = talk.end().await else { panic!("{}", stack.log()) };
     assert_eq!((grant.subject.as_str(), grant.role.as_str()), ("unix:42001:1", "admin"));
 
+    the_account_ends(&stack).await;
+    expired_passwords(&setup).await;
+
     let locking = Stack::start(&Setup { service: "faillock", ..setup }).unwrap();
     let to_lock = locking.client().await;
     assert_eq!(login(&to_lock, "good", "right horse").await.0, "ok");
@@ -188,4 +201,111 @@ async fn inside() {
     assert_eq!(left_running("sleep 876543"), Vec::<String>::new());
     assert_eq!(left_running("/etc/hang"), Vec::<String>::new());
     assert_eq!(login(&client, "good", "right horse").await.0, "ok");
+}
+
+/// The fields of an account in /etc/shadow, changed in place: what the administrator does while somebody is in.
+fn in_shadow(user: &str, change: impl Fn(&mut Vec<String>)) {
+    let lines: Vec<String> = fs::read_to_string("/etc/shadow")
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut fields: Vec<String> = line.split(':').map(str::to_owned).collect();
+            if fields[0] == user {
+                change(&mut fields);
+            }
+            fields.join(":") + "\n"
+        })
+        .collect();
+    fs::write("/etc/shadow", lines.concat()).unwrap();
+}
+
+/// An account that expires while its session lives: the next refresh ends it.
+async fn the_account_ends(stack: &Stack) {
+    let client = stack.client().await;
+    let talk = Talk::begin(&client, begin("leaver", Some("right horse"))).await.unwrap();
+    let LoginState::Succeeded(grant) = talk.end().await else { panic!("{}", stack.log()) };
+    let refresh = |token| client.refresh(deadline(PATIENCE), token, RequestId::random());
+    let grant = refresh(grant.refresh_token.unwrap()).await.unwrap().unwrap();
+    // What nobody can say refuses this refresh only: the token is not spent.
+    fs::rename("/etc/pam.d/stable-diffusion-rest", "/etc/pam.d/away").unwrap();
+    let token = grant.refresh_token.unwrap();
+    let copy = || RefreshToken::new(token.expose("used again in a test").to_owned());
+    let fault = refresh(copy()).await.unwrap().unwrap_err();
+    assert_eq!(fault.code, ErrorCode::PamAuthUnavailable);
+    assert!(fault.retry_after.is_some());
+    fs::rename("/etc/pam.d/away", "/etc/pam.d/stable-diffusion-rest").unwrap();
+    let grant = refresh(copy()).await.unwrap().unwrap();
+    in_shadow("leaver", |fields| fields[7] = "1".to_owned());
+    let token = grant.refresh_token.unwrap();
+    let copy = || RefreshToken::new(token.expose("used again in a test").to_owned());
+    assert_eq!(refresh(copy()).await.unwrap().unwrap_err().code, ErrorCode::AccountExpired);
+    assert_eq!(refresh(copy()).await.unwrap().unwrap_err().code, ErrorCode::TokenInvalid);
+    let dead = client.introspect(deadline(PATIENCE), grant.token, RequestId::random()).await;
+    assert_eq!(dead.unwrap().unwrap_err().code, ErrorCode::TokenRevoked);
+}
+
+/// A login that ends with an expired password goes on as its change; who walks away keeps the old password.
+async fn expired_passwords(setup: &Setup<'_>) {
+    let flags = ["--chauthtok-socket", "DIR/chauthtok.sock"];
+    let stack = Stack::start(&Setup { service: "changing", flags: &flags, ..*setup }).unwrap();
+    let client = stack.client().await;
+    let shadow = || fs::read_to_string("/etc/shadow").unwrap();
+    let before = shadow();
+    let asked = async |password| {
+        let mut talk = Talk::begin(&client, begin("changer", password)).await.unwrap();
+        while matches!(talk.step.state, LoginState::Running) {
+            talk.poll().await.unwrap();
+        }
+        talk
+    };
+    let prompt = |talk: &Talk| match &talk.step.state {
+        LoginState::Waiting { prompts } => prompts[0].text.clone(),
+        other => panic!("{other:?}; {}", stack.log()),
+    };
+    // Abandoned: by a cancel, and by silence.
+    let talk = asked(Some("right horse")).await;
+    assert!(prompt(&talk).contains("password"), "{:?}", talk.step);
+    assert!(
+        talk.step.messages.iter().any(|message| message.text.contains("has expired")),
+        "{:?}",
+        talk.step
+    );
+    client
+        .cancel(deadline(PATIENCE), talk.reference(), RequestId::random())
+        .await
+        .unwrap()
+        .unwrap();
+    let talk = asked(Some("right horse")).await;
+    let LoginState::Waiting { .. } = talk.step.state else { panic!("{:?}", talk.step) };
+    let mut silent = talk;
+    while !matches!(silent.step.state, LoginState::Failed(_)) {
+        silent.poll().await.unwrap();
+    }
+    assert_eq!(shadow(), before, "the old password is what it was");
+    assert_eq!(login(&client, "changer", "wrong").await.0, "AUTHENTICATION_FAILED");
+
+    let mut talk = asked(Some("right horse")).await;
+    let mut seen = Vec::new();
+    while matches!(talk.step.state, LoginState::Waiting { .. }) {
+        let text = prompt(&talk);
+        let answer =
+            if text.to_lowercase().contains("new") { "staple battery 9" } else { "right horse" };
+        seen.push(text);
+        assert!(seen.len() < 8, "{seen:?}");
+        talk.respond(&[answer]).await.unwrap();
+        while matches!(talk.step.state, LoginState::Running) {
+            talk.poll().await.unwrap();
+        }
+    }
+    eprintln!("changer was asked {seen:?}");
+    let LoginState::Succeeded(grant) = talk.step.state else {
+        panic!("{:?} after {seen:?}; {}", talk.step, stack.log())
+    };
+    assert_eq!(grant.username.as_str(), "changer");
+    assert_ne!(shadow(), before);
+    assert_eq!(login(&client, "changer", "right horse").await.0, "AUTHENTICATION_FAILED");
+    assert_eq!(login(&client, "changer", "staple battery 9").await.0, "ok");
+    let log = stack.log_with("expired_password_changed");
+    assert!(log.contains("expired_password_changed"), "{log}");
+    assert!(!log.contains("staple") && !log.contains("right horse"), "a password is in the log");
 }

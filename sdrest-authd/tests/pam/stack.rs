@@ -2,13 +2,13 @@
 //! started as systemd or `sdrestctl serve` would. Tests speak to authd as the front end does.
 
 use sdrest_proto::{
-    authd::AuthdClient,
+    authd::{AuthdAdminClient, AuthdClient},
     bounds::Username,
     error::Fault,
     id::RequestId,
     login::{BeginLogin, ConversationRef, LoginState, Poll, Respond, Step},
     secret::{Answer, ConversationSecret},
-    transport::{self, AUTHD, TrustedUids, deadline},
+    transport::{self, AUTHD, AUTHD_ADMIN, TrustedUids, deadline},
 };
 use std::{
     fs,
@@ -50,6 +50,10 @@ pub(crate) struct Stack {
 /// How the stack is started.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
+    /// `--auth`.
+    pub(crate) mode: &'a str,
+    /// Further flags of authd.
+    pub(crate) flags: &'a [&'a str],
     /// Service files by name; where there are none, /etc/pam.d is used.
     pub(crate) services: &'a [(&'a str, String)],
     pub(crate) service: &'a str,
@@ -61,6 +65,18 @@ pub(crate) struct Setup<'a> {
     /// Put before the conversation program, as `unshare` is.
     pub(crate) wrapper: &'a [&'a str],
 }
+
+/// A stack without PAM services of its own, run by the caller.
+pub(crate) const PLAIN: Setup<'_> = Setup {
+    mode: "pam",
+    flags: &[],
+    services: &[],
+    service: "sdrest",
+    config: "throttle = false",
+    conversation_flags: &["--min-uid", "1"],
+    authd_uid: None,
+    wrapper: &[],
+};
 
 impl Stack {
     /// Starts both; the log instead where authd refuses to.
@@ -74,57 +90,26 @@ impl Stack {
         }
         fs::write(dir.path().join("sdrest.toml"), format!("[authd]\n{}\n", setup.config)).unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        launcher(dir.path(), setup, Arc::clone(&log));
-        let at = |name: &str| dir.path().join(name).into_os_string();
-        let own = nix::unistd::geteuid().as_raw();
-        let bin = env!("CARGO_BIN_EXE_sdrest-authd");
-        let mut command = match setup.authd_uid {
-            None => Command::new(bin),
-            Some(uid) => {
-                std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
-                let mut command = Command::new("setpriv");
-                let id = uid.to_string();
-                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", bin]);
-                command
-            }
-        };
-        let mut authd = command
-            .args([
-                "--auth",
-                "pam",
-                "--pam-service-name",
-                setup.service,
-                "--failure-floor-ms",
-                "400",
-            ])
-            .arg("--config")
-            .arg(at("sdrest.toml"))
-            .arg("--socket")
-            .arg(at("authd.sock"))
-            .arg("--admin-socket")
-            .arg(at("authd-admin.sock"))
-            .arg("--conversation-socket")
-            .arg(at("conversation.sock"))
-            .arg("--state-dir")
-            .arg(at("state"))
-            .args(["--conversation-user", &own.to_string(), "--api-user", &own.to_string()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(authd.stderr.take().unwrap()).lines();
-        let (ready, wait) = std::sync::mpsc::channel();
-        let copy = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if line.contains("serving; auth") {
-                    let _ = ready.send(());
-                }
-                copy.lock().unwrap().push_str(&format!("{line}\n"));
-            }
+        launcher(&dir.path().join("conversation.sock"), dir.path(), setup, &[], &log);
+        let changing: &[&str] = &["--change-expired"];
+        launcher(&dir.path().join("chauthtok.sock"), dir.path(), setup, changing, &log);
+        if let Some(uid) = setup.authd_uid {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
+        }
+        let uid = setup.authd_uid.unwrap_or(nix::unistd::geteuid().as_raw());
+        match authd(dir.path(), setup, &log) {
+            Ok(authd) => Ok(Self { dir, authd, uid, log }),
+            Err(_) => Err(log.lock().unwrap().clone()),
+        }
+    }
+
+    /// Kills authd and starts it again on the same folders; `meanwhile` runs in between.
+    pub(crate) fn restart(&mut self, setup: &Setup<'_>, meanwhile: impl FnOnce(&Path)) {
+        self.kill();
+        meanwhile(&self.path("state"));
+        self.authd = authd(self.dir.path(), setup, &self.log).unwrap_or_else(|_| {
+            panic!("authd did not start again: {}", self.log());
         });
-        let serving = wait.recv_timeout(PATIENCE).is_ok();
-        let stack = Self { dir, authd, uid: setup.authd_uid.unwrap_or(own), log };
-        if serving { Ok(stack) } else { Err(stack.log()) }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -152,6 +137,17 @@ impl Stack {
         AuthdClient::new(tarpc::client::Config::default(), transport).spawn()
     }
 
+    /// The process id of authd.
+    pub(crate) fn authd(&self) -> u32 {
+        self.authd.id()
+    }
+
+    pub(crate) async fn admin(&self) -> AuthdAdminClient {
+        let (path, trusted) = (self.path("authd-admin.sock"), TrustedUids::new([self.uid]));
+        let transport = transport::connect(&path, &trusted, AUTHD_ADMIN).await.unwrap();
+        AuthdAdminClient::new(tarpc::client::Config::default(), transport).spawn()
+    }
+
     /// Kills authd without a word, and says what it left running.
     pub(crate) fn kill(&mut self) {
         self.authd.kill().unwrap();
@@ -166,20 +162,75 @@ impl Drop for Stack {
     }
 }
 
-/// Listens on the conversation socket and starts one program for each connection.
-fn launcher(dir: &Path, setup: &Setup<'_>, log: Arc<Mutex<String>>) {
-    let socket = dir.join("conversation.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+/// Starts authd and waits until it serves; where it refuses, the log says why.
+fn authd(dir: &Path, setup: &Setup<'_>, log: &Arc<Mutex<String>>) -> Result<Child, ()> {
+    let own = nix::unistd::geteuid().as_raw().to_string();
+    let bin = env!("CARGO_BIN_EXE_sdrest-authd");
+    let mut command = match setup.authd_uid {
+        None => Command::new(bin),
+        Some(uid) => {
+            let mut command = Command::new("setpriv");
+            let id = uid.to_string();
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", bin]);
+            command
+        }
+    };
+    for (flag, name) in [
+        ("--config", "sdrest.toml"),
+        ("--socket", "authd.sock"),
+        ("--admin-socket", "authd-admin.sock"),
+        ("--conversation-socket", "conversation.sock"),
+        ("--state-dir", "state"),
+    ] {
+        command.arg(flag).arg(dir.join(name));
+    }
+    let mut child = command
+        .args(["--auth", setup.mode, "--pam-service-name", setup.service])
+        .args(["--failure-floor-ms", "400", "--conversation-user", &own])
+        .args(["--api-user", &own, "--admin-user", &own])
+        .args(setup.flags.iter().map(|flag| flag.replace("DIR", &dir.display().to_string())))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (ready, wait) = std::sync::mpsc::channel();
+    let copy = Arc::clone(log);
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            copy.lock().unwrap().push_str(&format!("{line}\n"));
+            if line.contains("serving; auth") {
+                let _ = ready.send(());
+            }
+        }
+    });
+    if wait.recv_timeout(PATIENCE).is_ok() {
+        return Ok(child);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(())
+}
+
+/// Listens on a conversation socket and starts one program for each connection.
+fn launcher(
+    socket: &Path,
+    dir: &Path,
+    setup: &Setup<'_>,
+    more_flags: &[&str],
+    log: &Arc<Mutex<String>>,
+) {
+    let listener = UnixListener::bind(socket).unwrap();
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).unwrap();
     let authd = setup.authd_uid.unwrap_or(nix::unistd::geteuid().as_raw());
     let program = conversation_program().unwrap();
     let mut line: Vec<std::ffi::OsString> = setup.wrapper.iter().map(Into::into).collect();
     line.push(program.into());
     line.extend(["--authd-user".into(), authd.to_string().into()]);
-    line.extend(setup.conversation_flags.iter().map(Into::into));
+    line.extend(setup.conversation_flags.iter().chain(more_flags).map(Into::into));
     if !setup.services.is_empty() {
         line.extend(["--pam-config-dir".into(), dir.join("pam.d").into()]);
     }
+    let log = Arc::clone(log);
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { return };
@@ -242,14 +293,19 @@ impl Talk {
             sequence,
             answers: answers.iter().map(|text| Answer::new((*text).to_owned())).collect(),
             wait_ms: 15_000,
+            request: RequestId::random(),
         };
         self.step = self.client.respond(deadline(PATIENCE), respond).await.unwrap()?;
         Ok(())
     }
 
     pub(crate) async fn poll(&mut self) -> Result<(), Fault> {
-        let poll =
-            Poll { conversation: self.reference(), after: self.step.sequence, wait_ms: 15_000 };
+        let poll = Poll {
+            conversation: self.reference(),
+            after: self.step.sequence,
+            wait_ms: 15_000,
+            request: RequestId::random(),
+        };
         self.step = self.client.poll(deadline(PATIENCE), poll).await.unwrap()?;
         Ok(())
     }
