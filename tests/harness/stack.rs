@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -48,8 +48,13 @@ impl StackBuilder {
         self
     }
 
-    pub fn auth_none(mut self) -> Self {
-        self.auth = "none";
+    pub fn auth_none(self) -> Self {
+        self.auth("none")
+    }
+
+    /// Any of the methods by its name; an empty one leaves `--auth` away, for the deprecated flags.
+    pub fn auth(mut self, method: &'static str) -> Self {
+        self.auth = method;
         self
     }
 
@@ -137,6 +142,28 @@ impl Stack {
     /// Everything that all programs have logged so far, over restarts too.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path.join("log")).unwrap_or_default()
+    }
+
+    /// `sdrestctl` with `words` and this stack's run folder; `input` is its standard input.
+    pub fn sdrestctl(&self, words: &[&str], input: &str) -> Result<Output> {
+        let mut command = self.etc.command(programs::find("sdrestctl")?);
+        command.args(words).arg("--run-dir").arg(self.run_dir());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("sdrestctl cannot be started")?;
+        let mut to = child.stdin.take().context("no pipe")?;
+        // A command that reads nothing may be gone by now.
+        let _ = to.write_all(input.as_bytes());
+        drop(to);
+        child.wait_with_output().context("sdrestctl was lost")
+    }
+
+    /// Adds a user to the internal database.
+    pub fn add_user(&self, name: &str, password: &str, role: &str) -> Result<()> {
+        let words = ["user", "add", name, "--role", role, "--password-stdin"];
+        let output = self.sdrestctl(&words, &format!("{password}\n"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "user add {name}: {said}");
+        Ok(())
     }
 
     /// `sdrestctl status -o json` and its exit code.
@@ -241,7 +268,10 @@ impl Stack {
 
     fn launch(&mut self) -> Result<()> {
         let mut command = self.etc.command(programs::find("sdrestctl")?);
-        command.args(["serve", "--auth", self.plan.auth, "--port", "0"]);
+        command.args(["serve", "--port", "0"]);
+        if !self.plan.auth.is_empty() {
+            command.args(["--auth", self.plan.auth]);
+        }
         command.args(["--pam-service-name", &self.plan.service]);
         command.arg("--run-dir").arg(self.run_dir()).arg("--state-dir").arg(self.state_dir());
         let demo = [programs::demo_model()];
