@@ -36,6 +36,7 @@ endif
 build: libtorch
 	@echo "build: the programs of sdrest (the first time takes minutes)"
 	@$(CARGO) build --release --workspace --bins
+	@for name in stable-diffusion-rest stable-diffusion-rest-server; do ln -sfn sdrestctl "$${CARGO_TARGET_DIR:-target}/release/$$name"; done
 
 demo: build
 	@KEEP=$(KEEP) tests/demo/demo.sh

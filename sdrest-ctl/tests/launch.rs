@@ -91,6 +91,56 @@ fn a_daemon_sees_what_it_was_given_and_nothing_else() {
     assert!(text.contains("'/proc/1': No such file"), "other users' processes are hidden: {text}");
 }
 
+/// A login's program, a shell script, with more flags of its launcher.
+fn login(flags: &[&str], script: &str) -> String {
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = Command::new(SDRESTCTL);
+    command.args(["launch-conversation", "--parent", &id().to_string(), "--seconds", "60"]);
+    command.arg("--own-namespaces").args(flags).args(["--", "/bin/sh", "-c", script]);
+    let output = command.stdin(Stdio::from(OwnedFd::from(theirs))).output().unwrap();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn an_ordinary_login_cannot_write_where_passwords_are() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let etc = dir.path().to_str().unwrap();
+    fs::write(dir.path().join("shadow"), "before").unwrap();
+    let script = format!("cat {etc}/shadow >&2; echo after > {etc}/shadow; echo new > {etc}/new");
+    let said = login(&["--read-only", etc], &script);
+    assert!(said.contains("before") && said.contains("Read-only file system"), "{said}");
+    assert_eq!(fs::read_to_string(dir.path().join("shadow")).unwrap(), "before");
+    assert!(!dir.path().join("new").exists());
+    // The one that changes an expired password can.
+    login(&[], &script);
+    assert_eq!(fs::read_to_string(dir.path().join("shadow")).unwrap(), "after\n");
+}
+
+#[test]
+fn a_secret_arrives_at_its_number_from_wherever_it_was() {
+    use std::os::fd::AsRawFd;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    fs::write(&file, "of this test").unwrap();
+    let held = fs::File::open(&file).unwrap();
+    // A shell gives the descriptor the number that is wanted.
+    for number in ["3", "4", "9"] {
+        let script = format!(
+            "exec {SDRESTCTL} launch --parent $PPID --secret-fd {number} -- /bin/sh -c 'cat <&9 >&2; ls /proc/self/fd >&2' {number}</proc/{}/fd/{}",
+            id(),
+            held.as_raw_fd()
+        );
+        let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("of this test"), "{number}: {said}");
+        let extra = said.lines().filter(|line| ["4", "5", "6", "7", "8"].contains(line)).count();
+        assert_eq!(extra, 0, "{number}: {said}");
+    }
+}
+
 #[test]
 fn listening_sockets_arrive_where_sd_listen_fds_looks() {
     if !root() {

@@ -36,11 +36,16 @@ class Plan:
     decay: float = 0.0
     averaging: float = 0.998
 
+    @property
+    def cooling(self):
+        """The rate falls from the first step to the last."""
+        return self.steps
+
 
 PLANS = (
     Plan("vae-crops", 5000, 16, 64, 2e-3),
-    Plan("vae-whole", 4000, 8, SIDE, 1e-3),
-    Plan("vae-decoder", 3000, 8, SIDE, 6e-4, decoder_only=True, averaging=0.999),
+    Plan("vae-whole", 1400, 8, SIDE, 1e-3),
+    Plan("vae-decoder", 600, 8, SIDE, 6e-4, decoder_only=True),
 )
 
 

@@ -83,8 +83,9 @@ class Trainee:
             raise Stopped(f"{self.path.name} saved at step {self.step}")
 
     def _rate_share(self):
-        """A short warm-up, then a half cosine down to 2 %."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.plan.steps))
+        """A short warm-up, then the full rate, then a half cosine down to 2 % over the plan's last `cooling` steps."""
+        into = max(0, self.step - (self.plan.steps - self.plan.cooling)) / self.plan.cooling
+        cosine = 0.5 * (1 + math.cos(math.pi * into))
         return min(1.0, (self.step + 1) / 100) * (0.02 + 0.98 * cosine)
 
     def _follow(self):

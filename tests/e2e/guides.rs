@@ -28,13 +28,6 @@ fn serve(line: &str) -> Result<Stack> {
     Stack::builder().written(line).start().with_context(|| line.to_owned())
 }
 
-/// Adds a user to the internal database of a running server.
-pub(crate) fn add_user(stack: &Stack, name: &str, password: &str) -> Result<()> {
-    let added = stack.ctl(&["user", "add", name, "--password-stdin"], &format!("{password}\n"))?;
-    ensure!(added.status.success(), "user add: {}", String::from_utf8_lossy(&added.stderr));
-    Ok(())
-}
-
 fn open(stack: &Stack, paths: &[&str]) -> Result<()> {
     for path in paths {
         let answer = stack.api().get(path)?;
@@ -91,7 +84,7 @@ fn security_guide_defaults_close_everything_but_health_and_status() -> Result<()
     let mut stack = serve("./stable-diffusion-rest --models-dir /data/SD_MODELS --auth jwt")?;
     open(&stack, &["/api/health", "/api/status"])?;
     closed(&stack, &CLOSED)?;
-    add_user(&stack, "carol", "a password of carol")?;
+    stack.add_user("carol", "a password of carol", "user")?;
     let body = stack.api().try_login("carol", "a password of carol")?.expect(200)?;
     let token = is_a_login(&body, "carol", "jwt")?;
     let carol = stack.api().with_token(&token);
@@ -147,7 +140,7 @@ fn security_guide_verbose_shows_why_a_request_was_refused() -> Result<()> {
     let mut stack =
         serve("./stable-diffusion-rest --models-dir /data/SD_MODELS --auth jwt --verbose")?;
     closed(&stack, &["/api/models"])?;
-    add_user(&stack, "carol", "a password of carol")?;
+    stack.add_user("carol", "a password of carol", "user")?;
     let wrong = stack.api().try_login("carol", "not the password")?;
     ensure!((wrong.status, wrong.code().as_str()) == (401, "AUTHENTICATION_FAILED"));
     stack.stop()?;
@@ -170,7 +163,7 @@ fn security_guide_options_are_taken() -> Result<()> {
         data.path().join("auth").display()
     );
     let mut stack = serve(&line)?;
-    add_user(&stack, "carol", "a password of carol")?;
+    stack.add_user("carol", "a password of carol", "user")?;
     let body = stack.api().try_login("carol", "a password of carol")?.expect(200)?;
     ensure!(body["expires_in"] == 300, "{body}");
     stack

@@ -52,14 +52,13 @@ impl StackBuilder {
         self
     }
 
-    pub fn auth_none(mut self) -> Self {
-        self.auth = "none";
-        self
+    pub fn auth_none(self) -> Self {
+        self.auth("none")
     }
 
-    /// Any of the modes, with the shipped PAM service.
-    pub fn auth(mut self, mode: &'static str) -> Self {
-        self.auth = mode;
+    /// Any of the methods by its name; an empty one leaves `--auth` away, for the deprecated flags.
+    pub fn auth(mut self, method: &'static str) -> Self {
+        self.auth = method;
         self
     }
 
@@ -164,6 +163,28 @@ impl Stack {
         fs::read_to_string(self.path.join("log")).unwrap_or_default()
     }
 
+    /// `sdrestctl` with `words` and this stack's run folder; `input` is its standard input.
+    pub fn sdrestctl(&self, words: &[&str], input: &str) -> Result<Output> {
+        let mut command = self.etc.command(programs::find("sdrestctl")?);
+        command.args(words).arg("--run-dir").arg(self.run_dir());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("sdrestctl cannot be started")?;
+        let mut to = child.stdin.take().context("no pipe")?;
+        // A command that reads nothing may be gone by now.
+        let _ = to.write_all(input.as_bytes());
+        drop(to);
+        child.wait_with_output().context("sdrestctl was lost")
+    }
+
+    /// Adds a user to the internal database.
+    pub fn add_user(&self, name: &str, password: &str, role: &str) -> Result<()> {
+        let words = ["user", "add", name, "--role", role, "--password-stdin"];
+        let output = self.sdrestctl(&words, &format!("{password}\n"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "user add {name}: {said}");
+        Ok(())
+    }
+
     /// `sdrestctl status -o json` and its exit code.
     pub fn status(&self) -> Result<(i32, Value)> {
         let mut command = self.etc.command(programs::find("sdrestctl")?);
@@ -264,17 +285,7 @@ impl Stack {
         Ok(status)
     }
 
-    /// Runs sdrestctl on this stack's folders, with this on standard input.
-    pub fn ctl(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        let mut command = self.etc.command(programs::find("sdrestctl")?);
-        command.args(arguments).arg("--run-dir").arg(self.run_dir());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("sdrestctl cannot be started")?;
-        child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
-        Ok(child.wait_with_output()?)
-    }
-
-    fn sdrestctl(&self) -> Result<PathBuf> {
+    fn program(&self) -> Result<PathBuf> {
         match &self.plan.programs {
             Some(folder) => Ok(folder.join("sdrestctl")),
             None => programs::find("sdrestctl"),
@@ -282,8 +293,11 @@ impl Stack {
     }
 
     fn as_planned(&self) -> Result<Command> {
-        let mut command = self.etc.command(self.sdrestctl()?);
-        command.args(["serve", "--auth", self.plan.auth, "--port", "0"]);
+        let mut command = self.etc.command(self.program()?);
+        command.args(["serve", "--port", "0"]);
+        if !self.plan.auth.is_empty() {
+            command.args(["--auth", self.plan.auth]);
+        }
         command.args(["--pam-service-name", &self.plan.service]);
         let demo = [programs::demo_model()];
         let models =
@@ -298,7 +312,7 @@ impl Stack {
         let (program, arguments) = words.split_first().context("an empty command line")?;
         let link = self.path.join(Path::new(program).file_name().context("no program")?);
         if !link.exists() {
-            std::os::unix::fs::symlink(self.sdrestctl()?, &link)?;
+            std::os::unix::fs::symlink(self.program()?, &link)?;
         }
         let mut command = self.etc.command(link);
         let mut before = "";

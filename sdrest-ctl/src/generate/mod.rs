@@ -23,7 +23,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
         .unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "the folder {} of --output does not exist", folder.display());
     let mut client = Client::new(&server::url(&args.server)?);
-    if let Some(key) = api_key::find(args.api_key_file.as_deref())? {
+    if let Some(key) = api_key::find(args.api_key_file.as_deref(), &args.caller)? {
         client.set_token(key.expose("sent to the server that it is for").to_owned());
         return draw(&client, args);
     }

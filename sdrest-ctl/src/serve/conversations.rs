@@ -25,7 +25,7 @@ use std::{
             process::CommandExt,
         },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio, id},
     time::{Duration, Instant},
 };
@@ -37,8 +37,20 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// No login lives longer, whatever authd allows it: the device flow's 900 s and some.
 const LIFE_SECONDS: u64 = 960;
 
-/// Where passwords, groups and service files are.
-const ETC: &str = "/etc";
+/// What a login finds read-only: where passwords, groups and service files are.
+const ETC: [&str; 1] = ["/etc"];
+/// What stays so where a password changes: what decides who runs what. The unit of chauthtok.sock has the same list.
+const ETC_BUT_PASSWORDS: [&str; 9] = [
+    "/etc/pam.d",
+    "/etc/security",
+    "/etc/sdrest",
+    "/etc/systemd",
+    "/etc/ssh",
+    "/etc/sudoers.d",
+    "/etc/cron.d",
+    "/etc/profile.d",
+    "/etc/ld.so.conf.d",
+];
 
 /// What the programs behind one socket may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +159,12 @@ impl Conversations {
         }
         if self.own_namespaces {
             command.arg("--own-namespaces");
-            if self.purpose == Purpose::SignIn {
-                command.args(["--read-only", ETC]);
+            let folders = match self.purpose {
+                Purpose::SignIn => ETC.as_slice(),
+                Purpose::ChangeExpired => ETC_BUT_PASSWORDS.as_slice(),
+            };
+            for folder in folders.iter().filter(|folder| Path::new(folder).is_dir()) {
+                command.args(["--read-only", folder]);
             }
         }
         command.arg("--").arg(&self.program).args(["--authd-user", &peer.uid().to_string()]);

@@ -229,7 +229,11 @@ fn api(needs: &Needs<'_>, paths: &SocketPaths) -> Result<Daemon> {
             read_only: program_paths(&plan.programs.api, &users.api)?,
             writable: vec![state],
             sockets: vec![paths.authd.clone(), paths.worker.clone()],
-            network: if plan.auth.by_kernel { Network::Hosts } else { Network::Empty },
+            // The kernel's table of TCP connections says whose each one is, in the network where they are.
+            network: match &plan.listen {
+                Listen::Tcp { .. } if plan.auth.by_kernel => Network::Hosts,
+                _ => Network::Empty,
+            },
         }),
         Privilege::Caller { .. } => None,
     };

@@ -73,6 +73,11 @@ pub(crate) fn bind(plan: &Plan) -> Result<Sockets> {
     }
     let chauthtok = plan.changes_passwords().then(|| unix(&paths.chauthtok, groups.authd));
     let (http, address) = http(&plan.listen)?;
+    if let (Listen::Unix(path), true) = (&plan.listen, plan.auth.by_kernel) {
+        // Who connects is what the kernel is asked: everybody of this machine may, as on loopback.
+        fs::set_permissions(path, Permissions::from_mode(0o666))
+            .with_context(|| format!("the mode of {} cannot be set", path.display()))?;
+    }
     Ok(Sockets {
         http,
         address,

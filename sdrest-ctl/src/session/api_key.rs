@@ -1,6 +1,7 @@
 //! An API key in place of a sign-in: from the environment's SDREST_API_KEY or a file that only its owner may read,
 //! never from the command line.
 
+use crate::cli::CallerArgs;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use sdrest_proto::{api_key::PREFIX, secret::ApiKey};
@@ -15,10 +16,14 @@ const VARIABLE: &str = "SDREST_API_KEY";
 /// A key has 64 characters; the rest is for a line end and blanks.
 const LONGEST: u64 = 256;
 
-/// The key of the file, else that of the environment, if there is one.
-pub(crate) fn find(file: Option<&Path>) -> Result<Option<ApiKey>> {
+/// The key of the file, else that of the environment, if there is one. Who asks for a sign-in by its flags gets one,
+/// whatever the environment holds.
+pub(crate) fn find(file: Option<&Path>, caller: &CallerArgs) -> Result<Option<ApiKey>> {
     if let Some(path) = file {
         return read(path).map(Some);
+    }
+    if caller.user.is_some() || caller.password_stdin {
+        return Ok(None);
     }
     match std::env::var(VARIABLE) {
         Ok(text) if !text.trim().is_empty() => checked(&text, VARIABLE).map(Some),

@@ -28,20 +28,21 @@ pub(crate) fn way(client: &Client) -> Result<Way> {
     Ok(read(&client.get("/auth/methods")?))
 }
 
-/// `{"mode", "methods":[{"name", "password", "conversation"}]}`.
+/// `{"mode", "methods":[{"name", "password", "conversation", "kernel"}]}`.
 fn read(answer: &Value) -> Way {
-    let mode = answer.get("mode").and_then(Value::as_str).unwrap_or_default();
-    let methods = answer.get("methods").and_then(Value::as_array);
-    let asks = methods.into_iter().flatten().any(|method| {
-        let flag = |name: &str| method.get(name).and_then(Value::as_bool) == Some(true);
-        flag("password") || flag("conversation")
-    });
-    match mode {
-        "none" => Way::Open,
-        _ if asks => Way::Conversation,
-        "api-key" => Way::KeysOnly,
-        "unix" => Way::Kernel,
-        _ => Way::Conversation,
+    let methods = answer.get("methods").and_then(Value::as_array).map(Vec::as_slice);
+    let methods = methods.unwrap_or_default();
+    let any = |name: &str| {
+        methods.iter().any(|method| method.get(name).and_then(Value::as_bool) == Some(true))
+    };
+    if answer.get("mode").and_then(Value::as_str) == Some("none") {
+        Way::Open
+    } else if any("password") || any("conversation") {
+        Way::Conversation
+    } else if any("kernel") {
+        Way::Kernel
+    } else {
+        Way::KeysOnly
     }
 }
 
@@ -104,17 +105,16 @@ mod tests {
 
     #[test]
     fn the_server_says_how_to_sign_in() {
-        let answer = |mode: &str, password: bool, conversation: bool| {
-            let method =
-                json!({ "name": mode, "password": password, "conversation": conversation });
-            json!({ "mode": mode, "methods": [method] })
-        };
-        assert_eq!(read(&answer("none", false, false)), Way::Open);
-        assert_eq!(read(&answer("api-key", false, false)), Way::KeysOnly);
-        assert_eq!(read(&answer("jwt", true, false)), Way::Conversation);
-        assert_eq!(read(&answer("pam", true, true)), Way::Conversation);
-        assert_eq!(read(&answer("unix", true, true)), Way::Conversation);
-        assert_eq!(read(&answer("unix", false, false)), Way::Kernel);
-        assert_eq!(read(&answer("optional", true, false)), Way::Conversation);
+        let method = |name: &str, password: bool, conversation: bool, kernel: bool| json!({ "name": name, "password": password, "conversation": conversation, "kernel": kernel });
+        let answer = |mode: &str, first: Value| json!({ "mode": mode, "methods": [first, method("api-key", false, false, false)] });
+        let none = json!({ "mode": "none", "methods": [method("none", false, false, false)] });
+        assert_eq!(read(&none), Way::Open);
+        let keys = method("api-key", false, false, false);
+        assert_eq!(read(&json!({ "mode": "api-key", "methods": [keys] })), Way::KeysOnly);
+        assert_eq!(read(&answer("jwt", method("jwt", true, false, false))), Way::Conversation);
+        assert_eq!(read(&answer("pam", method("pam", true, true, false))), Way::Conversation);
+        assert_eq!(read(&answer("optional", method("jwt", true, false, false))), Way::Conversation);
+        assert_eq!(read(&answer("unix", method("unix", true, true, false))), Way::Conversation);
+        assert_eq!(read(&answer("unix", method("unix", false, false, true))), Way::Kernel);
     }
 }
