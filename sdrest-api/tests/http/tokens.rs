@@ -2,9 +2,14 @@
 //! could be made by anybody who knows the public key.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use sdrest_api::auth::{Verifier, VerifyError};
-use sdrest_proto::{authd::VerifyingKey, id::SessionId, identity::Role, secret::BearerToken};
+use sdrest_proto::{
+    authd::{Claims, VerifyingKey},
+    id::SessionId,
+    identity::Role,
+    secret::BearerToken,
+};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -55,6 +60,27 @@ pub(crate) fn session_of(token: &str) -> SessionId {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&payload).unwrap();
     claims["sid"].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) fn role_of(token: &str) -> Role {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&payload).unwrap();
+    claims["roles"][0].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) const HS256_SECRET: &[u8] = b"a secret of authd's with 32 bytes";
+
+pub(crate) fn sign_hs256(claims: &Value, secret: &[u8]) -> String {
+    let header = Header { typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::HS256) };
+    encode(&header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+/// What an authd with this secret says of a token.
+pub(crate) fn claims_of(token: &str, secret: &[u8]) -> Option<Claims> {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&["sdrest-api"]);
+    let decoded = decode::<Claims>(token, &DecodingKey::from_secret(secret), &validation);
+    decoded.ok().map(|token| token.claims)
 }
 
 fn verifier() -> Verifier {
