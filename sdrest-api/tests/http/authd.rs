@@ -22,7 +22,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,8 @@ pub(crate) struct TestAuthd {
     pub(crate) api_keys: Arc<Mutex<HashMap<String, KeyHolder>>>,
     /// How often each of these verbs was asked for.
     pub(crate) asked: Arc<Asked>,
+    /// Whether a logout does not show in the lists that are given out.
+    pub(crate) late_lists: Arc<AtomicBool>,
     /// What `login_peer` was told.
     pub(crate) peers: Arc<Mutex<Vec<(u32, String)>>>,
     /// Open conversations, with the step that each is at.
@@ -97,6 +99,7 @@ impl TestAuthd {
             keys: Arc::new(keys),
             api_keys: Arc::default(),
             asked: Arc::default(),
+            late_lists: Arc::default(),
             peers: Arc::default(),
             open: Arc::default(),
             begun: Arc::default(),
@@ -243,6 +246,9 @@ impl Authd for TestAuthd {
             )),
             ("slow" | "stuck", Some(_)) => LoginState::Running,
             ("stuck", None) => LoginState::Running,
+            ("dropped", None) => LoginState::Failed(
+                Fault::new(ErrorCode::TooManyAttempts, "others came after you").retry_after(30),
+            ),
             _ => LoginState::Waiting {
                 prompts: vec![prompt(Echo::Off, "Password: "), prompt(Echo::On, "Code: ")],
             },
@@ -307,7 +313,9 @@ impl Authd for TestAuthd {
 
     async fn logout(self, _: Context, token: BearerToken, _: RequestId) -> Result<(), Fault> {
         let session = super::tokens::session_of(token.expose("read by the test"));
-        self.announce(|news| news.sessions.push(session));
+        if !self.late_lists.load(Ordering::SeqCst) {
+            self.announce(|news| news.sessions.push(session));
+        }
         Ok(())
     }
 
