@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod error;
+pub mod exposure;
 pub mod images;
 pub mod jobs;
 pub mod listener;

@@ -3,7 +3,7 @@
 //! client. It holds no signing key, reads no model, and starts no program.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use sdrest_api::{
     app::{About, App},
@@ -12,6 +12,7 @@ use sdrest_api::{
     cli::Cli,
     config::Settings,
     edge::{CrossSite, Hosts, KernelWord, SocketTables},
+    exposure,
     images::BlobStore,
     jobs::{Queue, QueueLimits},
     listener::{Door, serve},
@@ -20,7 +21,6 @@ use sdrest_api::{
     telemetry,
     workers::{WorkerSettings, Workers},
 };
-use sdrest_proto::authd::{AuthMode, SignIn};
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -86,8 +86,9 @@ async fn run(settings: Settings, opened: Opened, sandboxed: Sandboxed) -> Result
     let Some(authd) = unless_stopped(Authd::connect(address, stop.clone()), &stop).await? else {
         return Ok(());
     };
-    let warnings = check_exposure(&authd, &door, settings.allow_open)?;
-    check_kernel_word(&authd, &door, tables.as_ref())?;
+    let policy = authd.policies().current();
+    let warnings = exposure::check(policy.description(), &door, settings.allow_open)?;
+    exposure::check_kernel_word(policy.description(), &door, tables.as_ref())?;
 
     // What was accepted earlier goes on; then the workers are asked for.
     let queue = Queue::open(&settings.state_dir.join("jobs.db"), QueueLimits::default())
@@ -123,46 +124,6 @@ async fn run(settings: Settings, opened: Opened, sandboxed: Sandboxed) -> Result
     workers.stopped().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// A server that asks nobody who they are stays on this machine, unless somebody said otherwise by name.
-fn check_exposure(authd: &Authd, door: &Door, allow_open: bool) -> Result<Vec<String>> {
-    let open = authd.policies().current().mode() == AuthMode::None;
-    match (open, door.is_local(), allow_open) {
-        (true, false, false) => bail!(
-            "authentication is off and {door} can be reached by others: turn it on with --auth pam, listen on \
-             127.0.0.1, or say --allow-open"
-        ),
-        (true, false, true) => {
-            tracing::warn!("authentication is off and others can reach this server (--allow-open)");
-            Ok(vec!["authentication is off, and others can reach this server".to_owned()])
-        }
-        (false, false, _) => {
-            tracing::warn!("passwords cross the network unencrypted: put a TLS proxy in front");
-            Ok(vec!["passwords cross the network unencrypted: put a TLS proxy in front".to_owned()])
-        }
-        (_, true, _) => Ok(Vec::new()),
-    }
-}
-
-/// Where the kernel's word is enough to sign in, there must be one: on a Unix socket, or on loopback with the
-/// tables of sockets.
-fn check_kernel_word(authd: &Authd, door: &Door, tables: Option<&SocketTables>) -> Result<()> {
-    let policy = authd.policies().current();
-    if policy.description().sign_in != SignIn::Peer {
-        return Ok(());
-    }
-    let mode = policy.mode().as_str();
-    match (door.ip(), door.is_local(), tables) {
-        (None, _, _) | (Some(_), true, Some(_)) => Ok(()),
-        (Some(_), true, None) => bail!(
-            "mode {mode} without PAM needs /proc/self/net/tcp, which cannot be read: listen on a Unix socket"
-        ),
-        (Some(_), false, _) => bail!(
-            "mode {mode} without PAM signs in whom the kernel names, which it cannot for {door}: listen on \
-             127.0.0.1 or on a Unix socket, or use --auth pam"
-        ),
-    }
 }
 
 async fn unless_stopped<T>(

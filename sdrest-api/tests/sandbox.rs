@@ -2,7 +2,10 @@
 //! work. Landlock and seccomp belong to a thread, so each test closes one of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use sdrest_api::sandbox::{Reach, Sandboxed, enter};
+use sdrest_api::{
+    edge::SocketTables,
+    sandbox::{Reach, Sandboxed, enter},
+};
 use std::{
     fs,
     io::ErrorKind,
@@ -75,6 +78,23 @@ fn no_network_but_unix_sockets_work() {
         );
         assert!(UdpSocket::bind("[::1]:0").is_err_and(|e| e.kind() == ErrorKind::PermissionDenied));
         UnixStream::pair().unwrap();
+    });
+}
+
+#[test]
+fn the_kernels_tables_of_sockets_stay_readable_where_they_were_opened() {
+    let tables = SocketTables::open().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let server = listener.accept().unwrap().0;
+    let ends = (server.peer_addr().unwrap(), server.local_addr().unwrap());
+    inside(move |sandboxed, _| {
+        let own = nix::unistd::geteuid().as_raw();
+        assert_eq!(tables.owner(ends.0, ends.1).unwrap(), own);
+        if sandboxed.report().landlock_abi != 0 {
+            assert!(SocketTables::open().is_err(), "they cannot be opened any more");
+        }
+        drop((client, server));
     });
 }
 

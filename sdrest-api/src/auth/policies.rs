@@ -208,3 +208,148 @@ impl fmt::Debug for Policies {
         f.debug_tuple("Policies").field(&self.current()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::BoxFuture;
+    use sdrest_proto::{
+        api_key::Scopes,
+        authd::{AuthdDescription, SignIn, Signature},
+        id::KeyId,
+        identity::{Role, Subject},
+    };
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Knows every key until it is told to know none.
+    #[derive(Default)]
+    struct Stub {
+        silent: AtomicBool,
+        revoked: AtomicBool,
+    }
+
+    impl Voucher for Stub {
+        fn check_key(
+            &self,
+            _: ApiKey,
+            _: RequestId,
+        ) -> BoxFuture<'static, Result<KeyHolder, Fault>> {
+            let answer = if self.silent.load(Ordering::SeqCst) {
+                Err(Fault::new(ErrorCode::PamAuthUnavailable, "authd does not answer"))
+            } else if self.revoked.load(Ordering::SeqCst) {
+                Err(Fault::new(ErrorCode::TokenRevoked, "the key was revoked"))
+            } else {
+                Ok(holder())
+            };
+            Box::pin(std::future::ready(answer))
+        }
+
+        fn introspect(
+            &self,
+            _: BearerToken,
+            _: RequestId,
+        ) -> BoxFuture<'static, Result<Claims, Fault>> {
+            Box::pin(std::future::ready(Err(Fault::new(ErrorCode::TokenInvalid, "no"))))
+        }
+    }
+
+    fn holder() -> KeyHolder {
+        KeyHolder {
+            id: KeyId::random(),
+            subject: Subject::unix(1000, 1),
+            username: "alice".to_owned(),
+            role: Role::User,
+            scopes: Scopes::all(Role::User),
+            expires: unix_now() + 3600,
+        }
+    }
+
+    fn news(version: u64, sessions: &[SessionId]) -> Revocations {
+        Revocations { version, sessions: sessions.to_vec(), keys: Vec::new() }
+    }
+
+    fn policies(stub: &Arc<Stub>) -> Policies {
+        Policies::new(policy(AuthMode::Pam), Arc::<Stub>::clone(stub))
+    }
+
+    fn description(mode: AuthMode) -> AuthdDescription {
+        AuthdDescription {
+            mode,
+            sign_in: SignIn::Conversation,
+            pam: true,
+            api_keys: true,
+            signature: Signature::EdDsa,
+            realm: "r".to_owned(),
+            public_paths: vec!["/api/health".to_owned()],
+            guests: false,
+            issuer: "i".to_owned(),
+            audience: "a".to_owned(),
+            keys: Vec::new(),
+        }
+    }
+
+    fn policy(mode: AuthMode) -> Policy {
+        Policy::new(description(mode), news(1, &[])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_list_that_was_under_way_does_not_bring_a_session_back() {
+        let policies = policies(&Arc::default());
+        let (session, other) = (SessionId::random(), SessionId::random());
+        policies.revoke(session);
+        assert!(policies.current().is_revoked(session));
+        policies.follow(news(2, &[other]));
+        assert!(policies.current().is_revoked(session), "the list is older than the logout");
+        policies.install(policy(AuthMode::Pam));
+        assert!(policies.current().is_revoked(session), "nor does another connection");
+        policies.follow(news(3, &[session]));
+        assert!(policies.current().ahead().is_empty(), "what the list names is not kept twice");
+        policies.follow(news(4, &[]));
+        assert!(!policies.current().is_revoked(session), "its tokens have expired by now");
+    }
+
+    fn goes_on(over: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        futures::FutureExt::now_or_never(over).is_none()
+    }
+
+    #[tokio::test]
+    async fn a_key_is_asked_for_again_after_news_and_a_stream_ends_with_it() {
+        let stub = Arc::new(Stub::default());
+        let policies = policies(&stub);
+        let key = || ApiKey::compose(KeyId::random(), &[1; 24]);
+        let user = policies.identify(Credential::Key(key()), RequestId::random()).await.unwrap();
+        let mut over = std::pin::pin!(policies.until_over(&user));
+        assert!(goes_on(over.as_mut()));
+        policies.follow(news(2, &[SessionId::random()]));
+        tokio::task::yield_now().await;
+        assert!(goes_on(over.as_mut()), "somebody else's session");
+        stub.silent.store(true, Ordering::SeqCst);
+        policies.follow(news(3, &[]));
+        assert!(goes_on(over.as_mut()), "authd cannot be asked");
+        tokio::task::yield_now().await;
+        stub.silent.store(false, Ordering::SeqCst);
+        stub.revoked.store(true, Ordering::SeqCst);
+        policies.follow(news(4, &[]));
+        // The limit is only there so that a failure ends.
+        tokio::time::timeout(Duration::from_secs(60), over).await.unwrap();
+    }
+
+    #[test]
+    fn what_opens_what_was_closed() {
+        let closed = policy(AuthMode::Pam);
+        let of = |change: &dyn Fn(&mut AuthdDescription)| {
+            let mut description = description(AuthMode::Pam);
+            change(&mut description);
+            Policy::new(description, news(1, &[])).unwrap().opens_beyond(&closed)
+        };
+        assert_eq!(of(&|_| {}), None);
+        assert_eq!(of(&|it| it.mode = AuthMode::Jwt), None);
+        assert_eq!(of(&|it| it.public_paths.clear()), None);
+        assert!(of(&|it| it.mode = AuthMode::None).is_some());
+        assert!(of(&|it| it.mode = AuthMode::Optional).is_some());
+        assert!(of(&|it| it.guests = true).is_some());
+        assert!(of(&|it| it.sign_in = SignIn::Peer).is_some());
+        assert!(of(&|it| it.public_paths = vec!["/".to_owned()]).is_some());
+        assert_eq!(closed.opens_beyond(&policy(AuthMode::None)), None, "it closes");
+    }
+}

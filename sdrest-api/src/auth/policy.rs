@@ -93,17 +93,19 @@ impl Policy {
     /// accepted, under the one before.
     pub fn opens_beyond(&self, before: &Self) -> Option<&'static str> {
         let (now, then) = (&self.description, &before.description);
-        if now.mode == AuthMode::None && then.mode != AuthMode::None {
+        if then.mode == AuthMode::None {
+            return None;
+        }
+        if now.mode == AuthMode::None {
             return Some("authentication is off");
         }
         if now.sign_in == SignIn::Peer && then.sign_in != SignIn::Peer {
             return Some("the kernel's word is enough to sign in");
         }
-        if self.guests() && !before.guests() && then.mode != AuthMode::None {
+        if self.guests() && !before.guests() {
             return Some("guests are let in");
         }
-        let wider = then.mode != AuthMode::None && !before.public_paths.cover(&self.public_paths);
-        wider.then_some("more paths are public")
+        (!before.public_paths.cover(&self.public_paths)).then_some("more paths are public")
     }
 
     pub fn description(&self) -> &AuthdDescription {

@@ -112,12 +112,15 @@ pub(super) fn nothing_to_answer(policy: &Policy) -> ApiError {
     let message = match (policy.description().sign_in, policy.mode()) {
         (SignIn::Peer, _) => {
             "this server asks for no password: send `POST /auth/login` with the name of your own account"
+                .to_owned()
         }
-        (_, AuthMode::None) => "this server has no authentication: nobody needs to sign in",
-        _ => {
-            "this server takes API keys only (mode api-key): send yours in `X-API-Key`, or as \
-             `Authorization: Bearer`; an administrator makes one with `sdrestctl key`"
+        (_, AuthMode::None) => {
+            "this server has no authentication: nobody needs to sign in".to_owned()
         }
+        (_, mode) => format!(
+            "this server signs nobody in (mode {}): send an API key in `X-API-Key`, or as `Authorization: Bearer`",
+            mode.as_str()
+        ),
     };
     ApiError::new(ErrorCode::BadRequest, message)
 }

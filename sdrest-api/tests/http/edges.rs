@@ -103,6 +103,25 @@ async fn a_challenge_names_the_realm_and_a_bad_token() {
 }
 
 #[tokio::test]
+async fn a_failed_conversation_has_what_every_error_has() {
+    let server = Server::start(AuthMode::Pam).await;
+    let begun = server.post("/api/auth/conversations", &json!({"username": "bob"}), None).await;
+    let path = format!("/api/auth/conversations/{}/answers", begun.body["id"].as_str().unwrap());
+    let answers = json!([{"pid": 0, "value": "wrong"}, {"pid": 1, "value": "1"}]);
+    let request = Server::request(Method::POST, &path)
+        .header("content-type", "application/json")
+        .header("x-sdrest-conversation", super::authd::SECRET);
+    let body = json!({"seq": begun.body["seq"], "answers": answers}).to_string();
+    let failed = server.send(request.body(Body::from(body)).unwrap()).await;
+    has_the_one_shape(&failed, 401, "AUTHENTICATION_FAILED");
+    assert_eq!(failed.body["state"], "failed");
+    assert_eq!(failed.headers["www-authenticate"], "Bearer realm=\"test-realm\"");
+    let begun = server.post("/api/auth/conversations", &json!({"username": "dropped"}), None).await;
+    has_the_one_shape(&begun, 429, "TOO_MANY_ATTEMPTS");
+    assert_eq!((&begun.body["state"], &begun.headers["retry-after"].len()), (&json!("failed"), &2));
+}
+
+#[tokio::test]
 async fn a_foreign_host_is_misdirected_in_every_mode() {
     for mode in [AuthMode::None, AuthMode::Pam] {
         let server = Server::start(mode).await;

@@ -3,11 +3,15 @@
 //! where they run together.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod api_keys;
 mod authd;
 mod edges;
 mod login;
+mod modes;
+mod news;
 mod public_paths;
 mod server;
 mod surface;
 mod tokens;
+mod walk;
 mod wire;

@@ -10,7 +10,7 @@ use sdrest_api::{
     app::{About, App},
     auth::JobSecrets,
     authd::{Authd, AuthdAddress},
-    edge::{Authority, CrossSite, Hosts, Peer},
+    edge::{Authority, CrossSite, Hosts, KernelWord, Peer, SocketTables},
     images::BlobStore,
     jobs::{Queue, QueueLimits},
     router::{Surroundings, router},
@@ -24,6 +24,9 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
+
+/// The uid of a proxy that these servers are told of.
+pub(crate) const PROXY: u32 = 54_321;
 
 pub(crate) struct Server {
     pub(crate) authd: TestAuthd,
@@ -79,6 +82,7 @@ impl Server {
         };
         let app = App {
             authd: link,
+            kernel: KernelWord::new(SocketTables::open().ok(), vec![PROXY]),
             queue,
             workers,
             blobs,
@@ -114,7 +118,8 @@ impl Server {
         let response = self.router.clone().oneshot(Request::from_parts(parts, body)).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 4 * 1024 * 1024).await.unwrap();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
@@ -123,6 +128,12 @@ impl Server {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A call with an API key in `X-API-Key`.
+    pub(crate) async fn call_with_key(&self, method: Method, path: &str, key: &str) -> Answer {
+        let request = Self::request(method, path).header("x-api-key", key);
         self.send(request.body(Body::empty()).unwrap()).await
     }
 

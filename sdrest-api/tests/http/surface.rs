@@ -1,11 +1,8 @@
-//! The whole surface, walked by its own document: every operation against every kind of caller.
+//! The document: what it says is open is the closed list of the contract, and it is what is served and committed.
 
 use super::server::Server;
 use axum::http::Method;
-use sdrest_proto::{
-    authd::AuthMode,
-    identity::{Permission, Role},
-};
+use sdrest_proto::authd::AuthMode;
 use serde_json::Value;
 use std::{collections::BTreeSet, path::Path};
 
@@ -25,14 +22,23 @@ const OPEN: &[&str] = &[
 ];
 const PUBLIC: &[&str] = &["GET /api/v1/health", "GET /api/v1/status"];
 
-struct Operation {
-    name: String,
-    method: Method,
-    path: String,
-    document: Value,
+/// One operation of the document.
+pub(crate) struct Operation {
+    pub(crate) name: String,
+    pub(crate) method: Method,
+    /// With an id where the document has a name for one.
+    pub(crate) path: String,
+    pub(crate) document: Value,
 }
 
-fn operations() -> Vec<Operation> {
+impl Operation {
+    /// Part of its rule.
+    pub(crate) fn rule(&self, name: &str) -> Option<&str> {
+        self.document[name].as_str()
+    }
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
     let document: Value =
         serde_json::from_str(&sdrest_api::router::document().to_json().unwrap()).unwrap();
     let mut operations = Vec::new();
@@ -72,41 +78,6 @@ async fn nothing_but_the_closed_list_answers_without_credentials() {
 }
 
 #[tokio::test]
-async fn every_role_gets_what_its_permissions_say() {
-    let server = Server::start(AuthMode::Pam).await;
-    for role in Role::ALL {
-        let token = server.authd.token(role);
-        for operation in operations() {
-            let Some(needs) = operation.document["x-permission"].as_str() else { continue };
-            let permission =
-                Permission::ALL.into_iter().find(|known| known.as_str() == needs).unwrap();
-            let answer = server.call(operation.method.clone(), &operation.path, Some(&token)).await;
-            let refused = answer.is(403, "FORBIDDEN");
-            assert_eq!(
-                refused,
-                !role.may(permission),
-                "{} as {}: {answer:?}",
-                operation.name,
-                role.as_str()
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn bad_and_expired_tokens_are_refused_everywhere() {
-    let server = Server::start(AuthMode::Pam).await;
-    for operation in operations() {
-        if operation.document["security"] == serde_json::json!([]) {
-            continue;
-        }
-        let answer =
-            server.call(operation.method.clone(), &operation.path, Some("not.a.token")).await;
-        assert!(answer.is(401, "TOKEN_INVALID"), "{}: {answer:?}", operation.name);
-    }
-}
-
-#[tokio::test]
 async fn the_document_is_served_and_names_its_schemas() {
     let server = Server::start(AuthMode::Pam).await;
     let answer = server.get("/api/openapi.json", Some(&server.user())).await;
@@ -135,4 +106,23 @@ fn the_committed_document_is_the_one_that_is_served() {
         value(&made).is_some() && value(&made) == value(&committed),
         "run the tests with SDREST_UPDATE_OPENAPI=1 and look at the difference"
     );
+}
+
+#[tokio::test]
+async fn the_page_of_routes_holds_them_all_and_refers_to_nothing_outside() {
+    let server = Server::start(AuthMode::Pam).await;
+    assert!(server.get("/api/docs", None).await.is(401, "AUTH_REQUIRED"));
+    let answer = server.get("/api/docs", Some(&server.user())).await;
+    assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
+    let policy = answer.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let html = answer.body.as_str().unwrap();
+    for operation in operations() {
+        let path = operation.name.split_once(' ').unwrap().1;
+        assert!(html.contains(&format!("<code>{path}</code>")), "{path}");
+    }
+    for outside in ["http:", "https:", "src=", "href=", "<script", "url("] {
+        assert!(!html.contains(outside), "{outside}");
+    }
 }

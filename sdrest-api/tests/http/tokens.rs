@@ -2,9 +2,14 @@
 //! could be made by anybody who knows the public key.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use sdrest_api::auth::{Verifier, VerifyError};
-use sdrest_proto::{authd::VerifyingKey, id::SessionId, identity::Role, secret::BearerToken};
+use sdrest_proto::{
+    authd::{Claims, VerifyingKey},
+    id::SessionId,
+    identity::Role,
+    secret::BearerToken,
+};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,24 +23,51 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-pub(crate) struct Keys(EncodingKey);
+/// Another pair: the second test vector.
+const OTHER_SEED: &str = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+const OTHER_PUBLIC: &str = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+
+pub(crate) struct Keys {
+    kid: &'static str,
+    public: &'static str,
+    private: EncodingKey,
+}
 
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self(EncodingKey::from_ed_der(&bytes(&format!("{PKCS8}{SEED}"))))
+        Self::of(KID, SEED, PUBLIC)
+    }
+
+    pub(crate) fn other() -> Self {
+        Self::of("the-other-key", OTHER_SEED, OTHER_PUBLIC)
+    }
+
+    fn of(kid: &'static str, seed: &str, public: &'static str) -> Self {
+        let private = EncodingKey::from_ed_der(&bytes(&format!("{PKCS8}{seed}")));
+        Self { kid, public, private }
     }
 
     pub(crate) fn verifying(&self) -> VerifyingKey {
-        VerifyingKey { kid: KID.to_owned(), public: bytes(PUBLIC).try_into().unwrap() }
+        VerifyingKey { kid: self.kid.to_owned(), public: bytes(self.public).try_into().unwrap() }
+    }
+
+    fn header(&self) -> Header {
+        Header {
+            typ: Some("at+jwt".to_owned()),
+            kid: Some(self.kid.to_owned()),
+            ..Header::new(Algorithm::EdDSA)
+        }
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let header = Header {
-            typ: Some("at+jwt".to_owned()),
-            kid: Some(KID.to_owned()),
-            ..Header::new(Algorithm::EdDSA)
-        };
-        encode(&header, claims, &self.0).unwrap()
+        encode(&self.header(), claims, &self.private).unwrap()
+    }
+
+    /// Signed well, under a header of the caller's choice.
+    fn sign_under(&self, change: impl FnOnce(&mut Header)) -> String {
+        let mut header = self.header();
+        change(&mut header);
+        encode(&header, &good(), &self.private).unwrap()
     }
 }
 
@@ -55,6 +87,27 @@ pub(crate) fn session_of(token: &str) -> SessionId {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&payload).unwrap();
     claims["sid"].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) fn role_of(token: &str) -> Role {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&payload).unwrap();
+    claims["roles"][0].as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) const HS256_SECRET: &[u8] = b"a secret of authd's with 32 bytes";
+
+pub(crate) fn sign_hs256(claims: &Value, secret: &[u8]) -> String {
+    let header = Header { typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::HS256) };
+    encode(&header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+/// What an authd with this secret says of a token.
+pub(crate) fn claims_of(token: &str, secret: &[u8]) -> Option<Claims> {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&["sdrest-api"]);
+    let decoded = decode::<Claims>(token, &DecodingKey::from_secret(secret), &validation);
+    decoded.ok().map(|token| token.claims)
 }
 
 fn verifier() -> Verifier {
@@ -98,65 +151,179 @@ fn an_expired_token_is_told_apart() {
     assert!(matches!(verify(&token), Err(VerifyError::Expired)));
 }
 
+fn refused(token: &str, why: &str) {
+    assert!(matches!(verify(token), Err(VerifyError::Invalid(_))), "{why}");
+}
+
+/// A time in another type than a whole number must not count as absent, and absent not as good.
+#[test]
+fn cve_2026_25537_times_of_another_type() {
+    let far = now() + 3600;
+    for name in ["exp", "nbf", "iat", "auth_time"] {
+        for value in [
+            json!(far.to_string()),
+            json!("never"),
+            json!(far as f64 + 0.5),
+            json!(1e300),
+            json!(-1),
+            json!([far]),
+            json!({"value": far}),
+            json!(true),
+            Value::Null,
+        ] {
+            let token = changed(|claims| {
+                claims.insert(name.to_owned(), value.clone());
+            });
+            refused(&token, &format!("{name} = {value}"));
+        }
+    }
+    let later = changed(|claims| {
+        claims.insert("nbf".to_owned(), json!(now() + 600));
+    });
+    refused(&later, "it counts only later");
+}
+
 #[test]
 fn claims_that_are_wrong_missing_or_of_another_type_are_refused() {
     for (name, value) in [
         ("iss", json!("another-authd")),
+        ("iss", json!(["sdrest-authd", "another-authd"])),
+        ("iss", json!("")),
         ("aud", json!("another-api")),
-        ("nbf", json!(now() + 600)),
-        ("nbf", json!("soon")),
-        ("exp", json!("never")),
-        ("exp", json!(-1)),
+        ("aud", json!(["sdrest-api", "another-api"])),
+        ("aud", json!([])),
+        ("aud", json!({"sdrest-api": true})),
         ("sub", json!("root")),
         ("sub", json!(7)),
         ("roles", json!(["king"])),
+        ("roles", json!("admin")),
         ("sid", json!("x")),
+        ("name", json!(["root"])),
     ] {
         let token = changed(|claims| {
             claims.insert(name.to_owned(), value.clone());
         });
-        assert!(matches!(verify(&token), Err(VerifyError::Invalid(_))), "{name} = {value}");
+        refused(&token, &format!("{name} = {value}"));
     }
-    for name in ["iss", "aud", "nbf", "exp", "sub", "roles", "sid"] {
+    for name in ["iss", "aud", "nbf", "exp", "iat", "sub", "roles", "sid", "jti", "auth_time"] {
         let token = changed(|claims| {
             claims.remove(name);
         });
-        assert!(matches!(verify(&token), Err(VerifyError::Invalid(_))), "without {name}");
+        refused(&token, &format!("without {name}"));
+    }
+}
+
+/// Each installation has an issuer and keys of its own: auth.md's "token of another install".
+#[test]
+fn a_token_of_another_installation_is_refused() {
+    let token = Keys::other().sign(&good());
+    refused(&token, "its key is not ours");
+    let borrowed_kid = Keys::other().sign_under(|header| header.kid = Some(KID.to_owned()));
+    refused(&borrowed_kid, "our key's name over another key's signature");
+    let other = Verifier::new("other-authd", "sdrest-api", &[Keys::new().verifying()]).unwrap();
+    let ours = BearerToken::new(Keys::new().sign(&good()));
+    assert!(matches!(other.verify(&ours), Err(VerifyError::Invalid(_))), "the issuer counts");
+}
+
+#[test]
+fn cve_2015_9235_alg_none_in_every_spelling() {
+    let token = Keys::new().sign(&good());
+    let payload = token.split('.').nth(1).unwrap();
+    for alg in ["none", "None", "NONE", "nOnE", ""] {
+        let header = json!({"alg": alg, "typ": "at+jwt", "kid": KID});
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        for signature in ["", token.rsplit_once('.').unwrap().1] {
+            refused(&format!("{header}.{payload}.{signature}"), alg);
+        }
+    }
+    refused(&with_header(&json!({"typ": "at+jwt", "kid": KID})), "no alg at all");
+}
+
+/// The public key is public: it must never be taken for a shared secret.
+#[test]
+fn cve_2016_10555_hs256_with_the_public_key() {
+    let raw = bytes(PUBLIC);
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        base64::engine::general_purpose::STANDARD
+            .encode([bytes("302a300506032b6570032100"), raw.clone()].concat())
+    );
+    let encoded = URL_SAFE_NO_PAD.encode(&raw).into_bytes();
+    for secret in [raw, PUBLIC.as_bytes().to_vec(), encoded, pem.into_bytes(), Vec::new()] {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            let header = Header { alg: algorithm, ..Keys::new().header() };
+            let token = encode(&header, &good(), &EncodingKey::from_secret(&secret)).unwrap();
+            refused(&token, "a signature that anybody can make");
+        }
+    }
+}
+
+/// A key that the token brings along is the attacker's.
+#[test]
+fn cve_2018_0114_a_key_in_the_header() {
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
+        "x": URL_SAFE_NO_PAD.encode(bytes(OTHER_PUBLIC)), "kid": "the-other-key"});
+    let with_jwk = |header: &mut Header| {
+        header.jwk = serde_json::from_value(jwk.clone()).unwrap();
+    };
+    refused(&Keys::other().sign_under(with_jwk), "an own key, brought along");
+    refused(&Keys::new().sign_under(with_jwk), "a good signature does not make it better");
+}
+
+#[test]
+fn headers_that_point_elsewhere_or_make_rules_are_refused_under_a_good_signature() {
+    let evil = || Some("https://evil.example/keys".to_owned());
+    refused(&Keys::new().sign_under(|header| header.jku = evil()), "jku");
+    refused(&Keys::new().sign_under(|header| header.x5u = evil()), "x5u");
+    refused(&Keys::new().sign_under(|header| header.x5c = Some(vec!["MA==".to_owned()])), "x5c");
+    refused(&Keys::new().sign_under(|header| header.url = evil()), "url");
+    refused(&Keys::new().sign_under(|header| header.cty = Some("JWT".to_owned())), "cty");
+    // RFC 7515 §4.1.11: what is critical and unknown makes the token invalid.
+    for name in ["exp", "b64", "http://example.invalid/x", ""] {
+        let critical = |header: &mut Header| header.crit = Some(vec![name.to_owned()]);
+        refused(&Keys::new().sign_under(critical), "crit");
+    }
+    for typ in [None, Some("JWT"), Some("at+jwt "), Some("refresh+jwt")] {
+        let typed = |header: &mut Header| header.typ = typ.map(str::to_owned);
+        refused(&Keys::new().sign_under(typed), "typ");
     }
 }
 
 #[test]
-fn headers_that_choose_their_own_rules_are_refused() {
-    for header in [
-        json!({"alg": "none", "typ": "at+jwt", "kid": KID}),
-        json!({"alg": "HS256", "typ": "at+jwt", "kid": KID}),
-        json!({"alg": "RS256", "typ": "at+jwt", "kid": KID}),
-        json!({"alg": "EdDSA", "typ": "JWT", "kid": KID}),
-        json!({"alg": "EdDSA", "kid": KID}),
-        json!({"alg": "EdDSA", "typ": "at+jwt"}),
-        json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "another"}),
-        json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "../../etc/passwd"}),
-        json!({"alg": "EdDSA", "typ": "at+jwt", "kid": KID, "jku": "https://evil.example/keys"}),
-        json!([]),
+fn a_key_id_is_a_name_and_never_a_place() {
+    for kid in [
+        "another",
+        "",
+        "../../etc/passwd",
+        "/dev/null",
+        "file:///dev/null",
+        "the-key\0",
+        "THE-KEY",
+        "' OR '1'='1",
+        "the-key/../the-key",
+        "$(id)",
+        "https://evil.example/key",
     ] {
-        assert!(matches!(verify(&with_header(&header)), Err(VerifyError::Invalid(_))), "{header}");
+        let named = |header: &mut Header| header.kid = Some(kid.to_owned());
+        refused(&Keys::new().sign_under(named), kid);
+    }
+    refused(&Keys::new().sign_under(|header| header.kid = None), "no kid");
+    for kid in [json!(7), json!([KID]), json!({"kid": KID})] {
+        refused(&with_header(&json!({"alg": "EdDSA", "typ": "at+jwt", "kid": kid})), "typed kid");
+    }
+    for header in [json!([]), json!("EdDSA"), json!(null), json!({"alg": "RS256", "kid": KID})] {
+        refused(&with_header(&header), "another header");
     }
 }
 
+/// A signature of zeros, for any key.
 #[test]
-fn the_public_key_is_no_secret_for_hs256() {
-    for secret in [
-        bytes(PUBLIC),
-        PUBLIC.as_bytes().to_vec(),
-        URL_SAFE_NO_PAD.encode(bytes(PUBLIC)).into_bytes(),
-    ] {
-        let header = Header {
-            typ: Some("at+jwt".to_owned()),
-            kid: Some(KID.to_owned()),
-            ..Header::new(Algorithm::HS256)
-        };
-        let token = encode(&header, &good(), &EncodingKey::from_secret(&secret)).unwrap();
-        assert!(matches!(verify(&token), Err(VerifyError::Invalid(_))));
+fn cve_2022_21449_an_empty_signature() {
+    let token = Keys::new().sign(&good());
+    let body = token.rsplit_once('.').unwrap().0;
+    for length in [0, 1, 32, 63, 64, 65, 128] {
+        let signature = URL_SAFE_NO_PAD.encode(vec![0_u8; length]);
+        refused(&format!("{body}.{signature}"), &format!("{length} zeros"));
     }
 }
 

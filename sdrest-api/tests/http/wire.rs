@@ -1,6 +1,6 @@
 //! The listener over a real socket: requests on the wire, and the stop.
 
-use super::server::Server;
+use super::{authd::TestAuthd, server::Server};
 use sdrest_api::{
     listener::{Door, serve},
     sandbox,
@@ -24,7 +24,10 @@ async fn exchange(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request
 
 /// Serves on a fresh door while `visit` runs, then stops.
 async fn while_serving(listen: &str, visit: impl AsyncFnOnce(String)) {
-    let server = Server::start(AuthMode::Pam).await;
+    serving(&Server::start(AuthMode::Pam).await, listen, visit).await;
+}
+
+async fn serving(server: &Server, listen: &str, visit: impl AsyncFnOnce(String)) {
     let door = Door::open(&listen.parse().unwrap()).unwrap();
     assert!(door.is_local());
     let address = door.to_string();
@@ -67,4 +70,38 @@ async fn serves_a_unix_socket() {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     })
     .await;
+}
+
+/// Signs in with a name alone.
+fn login(name: &str) -> Vec<u8> {
+    let body = format!("{{\"username\":\"{name}\"}}");
+    let head = "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        Content-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[tokio::test]
+async fn the_kernel_says_who_is_at_the_other_end() {
+    let own = nix::unistd::geteuid().as_raw();
+    let server = Server::with(TestAuthd::new(AuthMode::Unix).with_peers()).await;
+    serving(&server, "127.0.0.1:0", async |address| {
+        let address = address.strip_prefix("http://").unwrap();
+        let answer = exchange(TcpStream::connect(address).await.unwrap(), &login("me")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("\"token_kind\":\"unix\""), "{answer}");
+        assert!(!answer.contains("refresh_token"), "{answer}");
+        let answer = exchange(TcpStream::connect(address).await.unwrap(), &login("other")).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "only that account can be named: {answer}");
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http.sock");
+    serving(&server, &format!("unix:{}", path.display()), async |_| {
+        let answer = exchange(UnixStream::connect(&path).await.unwrap(), &login("me")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    })
+    .await;
+    let told = server.authd.peers.lock().unwrap().clone();
+    let expected = [(own, "me"), (own, "other"), (own, "me")];
+    assert_eq!(told, expected.map(|(uid, name)| (uid, name.to_owned())));
 }
