@@ -6,10 +6,12 @@
 mod accounts;
 mod change;
 mod dialogue;
+mod directories;
 mod examples;
 mod frames;
 mod guide;
 mod lockout;
+mod machine;
 mod misbehaviour;
 mod names;
 mod passwords;

@@ -2,34 +2,16 @@
 //! test: the sandbox must let a login, a lock-out, a one-time code and a change of password through, and a change
 //! only where it is meant.
 
-use crate::talk::{Seen, Talk, sign_in, start};
-use anyhow::{Context, Result, bail, ensure};
-use harness::{etc::service::ONE_TIME_CODES, is_root, programs, skip};
-use sdrest_proto::conversation::{FromConversation, Purpose, ToConversation};
-use std::{
-    fs,
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+use crate::{
+    machine::Machine,
+    talk::{Seen, start},
 };
+use anyhow::{Result, bail, ensure};
+use harness::{etc::service::ONE_TIME_CODES, is_root, skip};
+use sdrest_proto::conversation::{FromConversation, Purpose, ToConversation};
+use std::path::Path;
 
 const SERVICE: &str = "stable-diffusion-rest";
-/// Installs what the two units need, and makes accounts.
-const INSTALL: &str = r#"set -eu
-install -D -t /usr/libexec/sdrest /opt/bin/sdrest-conversation
-cd /opt/src/systemd
-install -m644 -t /etc/systemd/system sdrest-conversation* sdrest-chauthtok* sdrest.slice
-install -m644 -D -t /etc/sysusers.d sysusers.d/sdrest.conf
-install -m644 -D -t /etc/tmpfiles.d tmpfiles.d/sdrest.conf
-install -m644 -t /etc/pam.d ../pam.d/stable-diffusion-rest ../pam.d/examples/faillock ../pam.d/examples/totp
-systemd-sysusers
-systemd-tmpfiles --create
-for user in alice bob; do useradd "$user"; done
-printf 'alice:wonder land\nbob:old Pass 5\n' | chpasswd
-chage -d 0 bob
-systemctl daemon-reload
-systemctl start sdrest-conversation.socket sdrest-chauthtok.socket
-"#;
 /// The one-time codes: the module and its library from the host, the drop-in as its README says.
 const WITH_CODES: &str = r#"set -eu
 cp /opt/lib/liboath.so.0 /usr/lib/x86_64-linux-gnu/
@@ -40,76 +22,14 @@ install -d -m700 /var/lib/sdrest-oath
 systemctl daemon-reload
 "#;
 
-struct Machine {
-    script: PathBuf,
-    root: PathBuf,
-    run: tempfile::TempDir,
-}
-
-impl Machine {
-    fn boot() -> Result<Self> {
-        let boot = programs::checkout().join("tests/harness/boot");
-        let cache = programs::checkout().join(".cache/boot");
-        ensure!(
-            Command::new(boot.join("make_root.sh")).arg(&cache).status()?.success(),
-            "no Debian root"
-        );
-        let machine = Self {
-            script: boot.join("boot.sh"),
-            root: cache.join("debian-root"),
-            run: tempfile::tempdir()?,
-        };
-        let release = programs::find("sdrest-conversation")?;
-        let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
-        let started = machine
-            .command("start")
-            .arg(bind(release.parent().context("no folder")?, "/opt/bin"))
-            .arg(bind(&programs::checkout(), "/opt/src"))
-            .arg(bind(Path::new("/usr/lib/x86_64-linux-gnu"), "/opt/lib"))
-            .status()?;
-        ensure!(started.success(), "the system did not boot");
-        Ok(machine)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.script);
-        command.env("BOOT_ROOT", &self.root).env("BOOT_RUN", self.run.path()).arg(verb);
-        command
-    }
-
-    fn sh(&self, script: &str) -> Result<String> {
-        let Output { status, stdout, stderr } =
-            self.command("exec").args(["sh", "-c", script]).output()?;
-        let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-        ensure!(status.success(), "{script}: {text}");
-        Ok(text)
-    }
-
-    /// Root on the outside may speak to the socket as root on the inside may.
-    fn ask(&self, socket: &str, first: &ToConversation) -> Result<Talk> {
-        let leader = fs::read_to_string(self.run.path().join("leader"))?;
-        let path = format!("/proc/{}/root/run/sdrest/{socket}.sock", leader.trim());
-        Ok(Talk::over(UnixStream::connect(path)?, first))
-    }
-
-    fn login(&self, service: &str, user: &str, answers: &[&str]) -> Result<Seen> {
-        Ok(self.ask("conversation", &sign_in(service, user))?.go(answers))
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.command("stop").status();
-    }
-}
-
 fn expect(seen: &Seen, end: &str, what: &str) -> Result<()> {
     ensure!(seen.end == end, "{what} should end as {end}: {seen:?}");
     Ok(())
 }
 
 fn through_the_units(machine: &Machine) -> Result<()> {
-    machine.sh(INSTALL)?;
+    machine.install()?;
+    machine.sh("chage -d 0 bob")?;
     for socket in ["conversation", "chauthtok"] {
         let probe = ToConversation::Probe { service: Some(SERVICE.to_owned()) };
         let answer = machine.ask(socket, &probe)?.hear()?;
@@ -167,7 +87,7 @@ fn replay_04_the_shipped_units_let_logins_locks_codes_and_changes_through() -> R
         skip("booting a system needs root");
         return Ok(());
     }
-    let machine = Machine::boot()?;
+    let machine = Machine::boot("debian", &[])?;
     let outcome = through_the_units(&machine);
     if outcome.is_err() {
         bail!("{outcome:?}\n{}", machine.sh("journalctl --no-pager -n 60").unwrap_or_default());
