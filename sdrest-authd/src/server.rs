@@ -52,7 +52,7 @@ impl Verbs {
                 audit::refresh_refused(&request, id, why);
                 let subject = session.subject;
                 blocking(&self.0, request, move |service| {
-                    service.tokens.end_session(id, why, &request)?;
+                    service.tokens.end_session((id, &subject), why, &request)?;
                     // Its keys are asked about again at their next use.
                     service.keys.account_changed(&subject)
                 })
