@@ -50,8 +50,11 @@ impl Verbs {
             Standing::Ended(fault) => {
                 let why = fault.code.as_str();
                 audit::refresh_refused(&request, id, why);
-                blocking(&self.0.tokens, request, move |tokens| {
-                    tokens.end_session(id, why, &request)
+                let subject = session.subject;
+                blocking(&self.0, request, move |service| {
+                    service.tokens.end_session((id, &subject), why, &request)?;
+                    // Its keys are asked about again at their next use.
+                    service.keys.account_changed(&subject)
                 })
                 .await?;
                 Err(fault)

@@ -18,6 +18,7 @@ use anyhow::{Context, bail};
 use sdrest_proto::{authd::AuthMode, secret::Answer, transport::TrustedUids};
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -39,6 +40,9 @@ pub(crate) fn read_secret(source: &SecretSource) -> anyhow::Result<Zeroizing<Vec
             ("jwt-secret-fd", PathBuf::from(format!("/proc/self/fd/{number}")), false)
         }
     };
+    if is_file && fs::metadata(&path).is_ok_and(|meta| meta.mode() & 0o007 != 0) {
+        tracing::warn!("`--{name}` can be read by every account of this machine; make it 0600");
+    }
     let read = fs::read(&path);
     let mut secret = Zeroizing::new(read.with_context(|| format!("`--{name}` cannot be read"))?);
     if let SecretSource::Descriptor(number) = source

@@ -251,6 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn invented_names_do_not_grow_the_counts_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let throttle = Throttle::with_clock(&dir, Policy::default(), || 7).unwrap();
+        for number in 0..KEPT + 10 {
+            throttle.failed(&number.to_string(), &source("192.0.2.1"));
+        }
+        assert!(throttle.lock().by_key.len() <= KEPT);
+    }
+
+    #[test]
     fn a_clock_set_back_delays_once_and_a_failed_save_is_tried_again() {
         static BACK: AtomicU64 = AtomicU64::new(2_000_000);
         let folder = tempfile::tempdir().unwrap();

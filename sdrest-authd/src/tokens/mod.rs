@@ -170,8 +170,14 @@ impl TokenIssuer {
             amr: amr.to_vec(),
             access_until: claims.exp + SLACK,
         };
-        let refresh_token =
-            self.lock().begin(id, new, now).map_err(|error| internal(request, &error))?;
+        let refresh_token = self.lock().begin(id, new, now).map_err(|error| match error {
+            RefreshError::TooManyEnded(wait) => {
+                let message = "too many sessions were begun and ended; try again later";
+                let wait = u32::try_from(wait).unwrap_or(u32::MAX);
+                Fault::new(ErrorCode::TooManyAttempts, message).retry_after(wait)
+            }
+            error => internal(request, &error),
+        })?;
         self.record(request, &claims);
         let grant = Grant {
             token,
@@ -227,7 +233,9 @@ impl TokenIssuer {
                     "the refresh token was used before; the session has ended",
                 )
             }
-            RefreshError::State(_) | RefreshError::Random(_) => internal(request, &error),
+            RefreshError::TooManyEnded(_) | RefreshError::State(_) | RefreshError::Random(_) => {
+                internal(request, &error)
+            }
         })?;
         let holder = Holder {
             subject: &session.subject,
@@ -263,7 +271,9 @@ impl TokenIssuer {
         }
         // The session may be forgotten here already and still have newer tokens than this one.
         let until = claims.exp.max(self.tokens_until(audit::unix_now()));
-        sessions.revoke(claims.sid, until).map_err(|error| internal(request, &error))?;
+        sessions
+            .revoke(claims.sid, &claims.sub, until)
+            .map_err(|error| internal(request, &error))?;
         self.version.send_replace(sessions.version());
         drop(sessions);
         audit::session_revoked(request, claims.sid, "logout");
@@ -273,13 +283,13 @@ impl TokenIssuer {
     /// Ends one session whose account is not good any more.
     pub(crate) fn end_session(
         &self,
-        id: SessionId,
+        (id, subject): (SessionId, &Subject),
         why: &str,
         request: &RequestId,
     ) -> Result<(), Fault> {
         let mut sessions = self.lock();
         let until = self.tokens_until(audit::unix_now());
-        sessions.revoke(id, until).map_err(|error| internal(request, &error))?;
+        sessions.revoke(id, subject, until).map_err(|error| internal(request, &error))?;
         self.version.send_replace(sessions.version());
         drop(sessions);
         audit::session_revoked(request, id, why);

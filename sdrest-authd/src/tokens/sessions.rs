@@ -26,6 +26,9 @@ const LONGEST: u64 = 7 * 24 * 3600;
 const MOST: usize = 10_000;
 /// Sessions of one subject; beyond, the one of them that was used longest ago ends.
 const MOST_OF_ONE: usize = 100;
+/// Ended sessions of one subject whose access tokens could still be valid; beyond, it begins no new ones for a while.
+/// All of them are told to the front end in one frame, so nobody may fill it alone.
+const MOST_ENDED: usize = 2_000;
 /// Spent tokens remembered for each session, so that their reuse is noticed.
 const REMEMBERED: usize = 64;
 
@@ -35,6 +38,8 @@ pub(crate) enum RefreshError {
     Unknown,
     #[error("a spent refresh token came again; session {0} is revoked")]
     Reused(SessionId),
+    #[error("{MOST_ENDED} sessions of this subject have ended and are not over for {0} s")]
+    TooManyEnded(u64),
     #[error(transparent)]
     State(#[from] StateError),
     #[error("no random numbers: {0}")]
@@ -88,6 +93,9 @@ struct Stored {
     sessions: BTreeMap<SessionId, Session>,
     /// Until when an access token of the session could still be valid.
     revoked: BTreeMap<SessionId, u64>,
+    /// The same times, by whose the sessions were.
+    #[serde(default)]
+    ended: BTreeMap<Subject, Vec<u64>>,
 }
 
 impl Session {
@@ -100,6 +108,22 @@ impl Session {
 }
 
 impl Stored {
+    /// Lists a session as revoked until its last access token has expired.
+    fn end(&mut self, id: SessionId, subject: &Subject, until: u64) {
+        if self.revoked.insert(id, until).is_none() {
+            self.ended.entry(subject.clone()).or_default().push(until);
+        }
+    }
+
+    /// In how many seconds a subject may begin another session.
+    fn wait_of(&self, subject: &Subject, now: u64) -> u64 {
+        let Some(untils) = self.ended.get(subject).filter(|untils| untils.len() >= MOST_ENDED)
+        else {
+            return 0;
+        };
+        untils.iter().min().map_or(0, |until| until.saturating_sub(now))
+    }
+
     /// Lets one subject begin one more without ever having more than its share.
     fn make_room_for(&mut self, subject: &Subject) {
         let mut own: Vec<_> = self
@@ -154,6 +178,10 @@ impl Sessions {
     ) -> Result<RefreshToken, RefreshError> {
         let token = RefreshToken::new(random::text()?);
         let mut changed = self.swept(now);
+        let wait = changed.wait_of(&new.subject, now);
+        if wait > 0 {
+            return Err(RefreshError::TooManyEnded(wait));
+        }
         changed.make_room_for(&new.subject);
         let session = Session {
             subject: new.subject,
@@ -210,7 +238,7 @@ impl Sessions {
         } else {
             // Only the token before the current one, and only for a while: the answer may have been lost.
             if !session.opens(&spent, now) {
-                self.revoke(id, now)?;
+                self.revoke(id, &session.subject, now)?;
                 return Err(RefreshError::Reused(id));
             }
             // After a restart the successor is not known any more; nobody has used it, so a new one replaces it.
@@ -236,10 +264,15 @@ impl Sessions {
     }
 
     /// Ends a session. Its access tokens are listed until the last has expired.
-    pub(crate) fn revoke(&mut self, id: SessionId, access_until: u64) -> Result<(), StateError> {
+    pub(crate) fn revoke(
+        &mut self,
+        id: SessionId,
+        subject: &Subject,
+        access_until: u64,
+    ) -> Result<(), StateError> {
         let mut changed = self.stored.clone();
         let session_until = changed.sessions.remove(&id).map_or(0, |session| session.access_until);
-        changed.revoked.insert(id, session_until.max(access_until));
+        changed.end(id, subject, session_until.max(access_until));
         changed.version += 1;
         self.commit(changed)
     }
@@ -253,7 +286,7 @@ impl Sessions {
         let mut changed = self.stored.clone();
         let ended: Vec<_> = changed.sessions.extract_if(.., |_, session| whose(session)).collect();
         for (id, session) in &ended {
-            changed.revoked.insert(*id, session.access_until.max(access_until));
+            changed.end(*id, &session.subject, session.access_until.max(access_until));
         }
         changed.version += 1;
         self.commit(changed)?;
@@ -297,6 +330,10 @@ impl Sessions {
     fn swept(&self, now: u64) -> Stored {
         let mut stored = self.stored.clone();
         stored.revoked.retain(|_, until| *until > now);
+        stored.ended.retain(|_, untils| {
+            untils.retain(|until| *until > now);
+            !untils.is_empty()
+        });
         stored.sessions.retain(|_, session| now < session.auth_time + LONGEST);
         while stored.sessions.len() >= MOST {
             let Some(oldest) =

@@ -112,7 +112,9 @@ async fn a_key_lives_no_longer_than_its_time_and_its_owner() {
     let bob = key_for("bob").await.unwrap().unwrap();
     // A system account, whom nobody is asked a password for.
     let games = key_for("games").await.unwrap().unwrap();
-    assert_eq!(key_for("nobody-here").await.unwrap().unwrap_err().code, ErrorCode::NotFound);
+    // A name service that is set up and does not run makes this a matter of not knowing.
+    let unknown = key_for("nobody-here").await.unwrap().unwrap_err().code;
+    assert!(matches!(unknown, ErrorCode::NotFound | ErrorCode::PamAuthUnavailable), "{unknown:?}");
     assert_eq!(key_for("root").await.unwrap().unwrap_err().code, ErrorCode::NotFound);
     let client = stack.client().await;
     assert_eq!(check(&client, &alice.key).await, Ok(Role::Operator));

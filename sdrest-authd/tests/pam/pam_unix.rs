@@ -17,15 +17,19 @@ use std::{
 };
 
 const INSIDE: &str = "SDREST_TEST_PRIVATE_ETC";
+/// Where `as_administrator` connects, and whom it trusts there.
+const SOCKET: &str = "SDREST_TEST_ADMIN_SOCKET";
+const TRUSTED: &str = "SDREST_TEST_ADMIN_TRUSTED";
 /// SHA-512 crypt of `right horse` (crypt(5)).
 const HASH: &str = "$6$sdresttest$hq2BU9cst/D7dS7da3yeWon5lvX4AFO6KE18kUi7HZXlJVerkCjYExYcJsL26PPa7bBzFGYzW7h.r5D1.k/Je.";
 const SHIPPED: &str = include_str!("../../../pam.d/stable-diffusion-rest");
 
 /// name, uid, and the fields of shadow(5) after the name: hash, last change, …, expiry.
-const ACCOUNTS: [(&str, u32, &str, &str, &str); 8] = [
+const ACCOUNTS: [(&str, u32, &str, &str, &str); 9] = [
     ("good", 42_001, "", "19000", ""),
     ("leaver", 42_006, "", "19000", ""),
     ("changer", 42_007, "", "0", ""),
+    ("renamed", 42_008, "", "19000", ""),
     ("expired", 42_002, "", "19000", "1"),
     ("mustchange", 42_003, "", "0", ""),
     ("locked", 42_004, "!", "19000", ""),
@@ -179,6 +183,8 @@ async fn inside() {
     assert_eq!((grant.subject.as_str(), grant.role.as_str()), ("unix:42001:1", "admin"));
 
     the_account_ends(&stack).await;
+    the_uid_gets_another_name(&stack).await;
+    members_of_the_group_administrate(&stack);
     expired_passwords(&setup).await;
 
     let locking = Stack::start(&Setup { service: "faillock", ..setup }).unwrap();
@@ -201,6 +207,64 @@ async fn inside() {
     assert_eq!(left_running("sleep 876543"), Vec::<String>::new());
     assert_eq!(left_running("/etc/hang"), Vec::<String>::new());
     assert_eq!(login(&client, "good", "right horse").await.0, "ok");
+}
+
+/// A uid that is somebody else now does not go on with the session of the one before.
+async fn the_uid_gets_another_name(stack: &Stack) {
+    let client = stack.client().await;
+    let talk = Talk::begin(&client, begin("renamed", Some("right horse"))).await.unwrap();
+    let LoginState::Succeeded(grant) = talk.end().await else { panic!("{}", stack.log()) };
+    for file in ["/etc/passwd", "/etc/shadow"] {
+        let text = fs::read_to_string(file).unwrap();
+        fs::write(file, text.replace("renamed:", "somebody:")).unwrap();
+    }
+    let token = grant.refresh_token.unwrap();
+    let fault = client.refresh(deadline(PATIENCE), token, RequestId::random()).await.unwrap();
+    assert_eq!(fault.unwrap_err().code, ErrorCode::AccountDenied);
+    assert_eq!(login(&client, "somebody", "right horse").await.0, "ok");
+}
+
+/// Who is in `sdrest-admin` may use the administrators' socket, from the moment that /etc/group says so.
+fn members_of_the_group_administrate(stack: &Stack) {
+    if stack.uid == 0 {
+        eprintln!("skipped: authd runs as the caller here");
+        return;
+    }
+    for (path, mode) in [("", 0o711), ("authd-admin.sock", 0o666)] {
+        fs::set_permissions(stack.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let may = |uid: u32| {
+        let id = uid.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
+        command.arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "pam_unix::as_administrator", "--ignored", "--nocapture"]);
+        let socket = stack.path("authd-admin.sock");
+        command.env(SOCKET, socket).env(TRUSTED, stack.uid.to_string());
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(told.contains("1 passed") || told.contains("1 failed"), "{told}");
+        output.status.success()
+    };
+    let (good, system) = (42_001, 42);
+    assert!(may(good), "good is in the group");
+    assert!(!may(system) && !may(42_002), "others are not");
+    let log = stack.log_with("peer_refused");
+    assert!(log.contains("peer_refused") && log.contains("uid 42002"), "{log}");
+    let group = fs::read_to_string("/etc/group").unwrap();
+    fs::write("/etc/group.new", group.replace(":43000:good", ":43000:expired")).unwrap();
+    fs::rename("/etc/group.new", "/etc/group").unwrap();
+    assert!(may(42_002) && !may(good), "the file of now counts");
+    fs::write("/etc/group", group).unwrap();
+}
+
+#[tokio::test]
+#[ignore = "run by members_of_the_group_administrate, under another account"]
+async fn as_administrator() {
+    let socket = std::env::var_os(SOCKET).unwrap();
+    let authd: u32 = std::env::var(TRUSTED).unwrap().parse().unwrap();
+    let admin = crate::stack::admin_at(Path::new(&socket), authd).await;
+    admin.health(deadline(PATIENCE)).await.unwrap();
 }
 
 /// The fields of an account in /etc/shadow, changed in place: what the administrator does while somebody is in.
@@ -305,6 +369,11 @@ async fn expired_passwords(setup: &Setup<'_>) {
     assert_ne!(shadow(), before);
     assert_eq!(login(&client, "changer", "right horse").await.0, "AUTHENTICATION_FAILED");
     assert_eq!(login(&client, "changer", "staple battery 9").await.0, "ok");
+    // Without a program that could change it, the password has just expired.
+    let flags = ["--chauthtok-socket", "DIR/nobody-listens"];
+    let without = Stack::start(&Setup { service: "changing", flags: &flags, ..*setup }).unwrap();
+    let (code, _) = login(&without.client().await, "mustchange", "right horse").await;
+    assert_eq!(code, "CREDENTIAL_EXPIRED");
     let log = stack.log_with("expired_password_changed");
     assert!(log.contains("expired_password_changed"), "{log}");
     assert!(!log.contains("staple") && !log.contains("right horse"), "a password is in the log");

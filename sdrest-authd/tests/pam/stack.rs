@@ -43,7 +43,8 @@ pub(crate) fn pam_matrix() -> Option<PathBuf> {
 pub(crate) struct Stack {
     pub(crate) dir: tempfile::TempDir,
     authd: Child,
-    uid: u32,
+    /// authd's own uid.
+    pub(crate) uid: u32,
     log: Arc<Mutex<String>>,
 }
 
@@ -143,9 +144,7 @@ impl Stack {
     }
 
     pub(crate) async fn admin(&self) -> AuthdAdminClient {
-        let (path, trusted) = (self.path("authd-admin.sock"), TrustedUids::new([self.uid]));
-        let transport = transport::connect(&path, &trusted, AUTHD_ADMIN).await.unwrap();
-        AuthdAdminClient::new(tarpc::client::Config::default(), transport).spawn()
+        admin_at(&self.path("authd-admin.sock"), self.uid).await
     }
 
     /// Kills authd without a word, and says what it left running.
@@ -153,6 +152,13 @@ impl Stack {
         self.authd.kill().unwrap();
         self.authd.wait().unwrap();
     }
+}
+
+/// The administrators' side of a socket that this uid listens on.
+pub(crate) async fn admin_at(path: &Path, listener: u32) -> AuthdAdminClient {
+    let trusted = TrustedUids::new([listener]);
+    let transport = transport::connect(path, &trusted, AUTHD_ADMIN).await.unwrap();
+    AuthdAdminClient::new(tarpc::client::Config::default(), transport).spawn()
 }
 
 impl Drop for Stack {

@@ -70,7 +70,7 @@ fn a_restart_forgets_nothing_that_matters() {
     let (_, first) = begin(&mut sessions);
     let (gone, _) = begin(&mut sessions);
     let version = sessions.version();
-    sessions.revoke(gone, NOW + 60).unwrap();
+    sessions.revoke(gone, &Subject::unix(1000, 1), NOW + 60).unwrap();
     assert!(sessions.version() > version);
     refresh(&mut sessions, &first, NOW, NOW).unwrap();
     let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
@@ -142,4 +142,28 @@ fn all_sessions_of_somebody_end_together() {
     assert!(sessions.is_revoked(one) && sessions.is_revoked(two));
     assert!(sessions.peek(&other, NOW).is_some());
     assert_eq!(open(&folder).version(), version + 1);
+}
+
+#[test]
+fn who_ends_sessions_without_end_waits_and_nobody_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = open(&folder);
+    let (id, _) = begin(&mut sessions);
+    let alice = Subject::unix(1000, 1);
+    sessions.revoke(id, &alice, NOW + 60).unwrap();
+    sessions.revoke(id, &alice, NOW + 60).unwrap();
+    assert_eq!(sessions.stored.ended[&alice], [NOW + 60], "counted once");
+    sessions.stored.ended.insert(alice.clone(), vec![NOW + 60; MOST_ENDED]);
+    let new = |uid| NewSession {
+        subject: Subject::unix(uid, 1),
+        name: "alice".into(),
+        uid: Some(uid),
+        role: Role::User,
+        amr: by_pam(),
+        access_until: NOW + 60,
+    };
+    let refused = sessions.begin(SessionId::random(), new(1000), NOW);
+    assert!(matches!(refused, Err(RefreshError::TooManyEnded(60))));
+    sessions.begin(SessionId::random(), new(2000), NOW).unwrap();
+    sessions.begin(SessionId::random(), new(1000), NOW + 60).unwrap();
 }
