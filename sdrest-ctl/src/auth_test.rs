@@ -121,12 +121,13 @@ impl Person for Steps {
 fn meaning(code: &str) -> &'static str {
     match code {
         "AUTHENTICATION_FAILED" => {
-            "PAM's authenticate said no: a wrong name or password, a locked account, or a module's policy. The answer is \
-             the same for all of them on purpose; authd's log has the PAM code"
+            "a wrong name or password, a locked or disabled account, or a PAM module's policy. The answer is the same for \
+             all of them on purpose; authd's log has the PAM code"
         }
         "ACCOUNT_EXPIRED" => "the password was right, but the account has expired (chage -E)",
         "CREDENTIAL_EXPIRED" => {
-            "the password was right, but it has expired and cannot be changed here (only `serve` as root can): passwd"
+            "the password was right, but it has expired and was not changed: the new one was refused, or this server \
+             cannot change it (only as root, with a `password` line in the service file)"
         }
         "ACCOUNT_DENIED" => {
             "the password was right, but the account phase said no: pam_access, pam_time, root, a system account, or \

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &KeyArgs) -> Result<()> {
             Ok(())
         }
         KeyVerb::Revoke { id, as_admin: false, caller } => signed_in(args, caller, |client| {
-            client.delete(&format!("/auth/api-keys/{id}"))?;
+            client.delete(&format!("/auth/api-keys/{id}"), None)?;
             revoked(*id)
         }),
         KeyVerb::Revoke { id, as_admin: true, .. } => {

@@ -108,10 +108,10 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) fn delete(&self, path: &str) -> Result<Value> {
+    pub(crate) fn delete(&self, path: &str, conversation: Option<&str>) -> Result<Value> {
         let mut request =
             self.agent.delete(self.address(path)).header("Accept", "application/json");
-        for (name, value) in self.headers(None) {
+        for (name, value) in self.headers(conversation) {
             request = request.header(name, value);
         }
         answer(request.call().map_err(|error| self.unreachable(&error))?)?.success()

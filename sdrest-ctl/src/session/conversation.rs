@@ -24,16 +24,29 @@ pub(crate) enum Ending {
     Refused(Answer),
 }
 
-/// From the first step to the last.
+/// From the first step to the last. Where a person cannot answer, the login is given up at once.
 pub(crate) fn run(client: &Client, username: &str, person: &mut impl Person) -> Result<Ending> {
     let begun = client.post_with("/auth/conversations", &json!({ "username": username }), None)?;
     if !begun.is_success() {
         return Ok(Ending::Refused(begun));
     }
-    let id = text(&begun.body, "id")?.to_owned();
+    let path = format!("/auth/conversations/{}", text(&begun.body, "id")?);
     let secret = text(&begun.body, "secret")?.to_owned();
-    let path = format!("/auth/conversations/{id}");
-    let mut answer = begun;
+    let ending = go_on(client, (&path, &secret), begun, person);
+    if ending.is_err() {
+        // Whoever it was that failed, the server ends it by itself in time.
+        let _ = client.delete(&path, Some(&secret));
+    }
+    ending
+}
+
+/// `conversation` is its path and its secret.
+fn go_on(
+    client: &Client,
+    (path, secret): (&str, &str),
+    mut answer: Answer,
+    person: &mut impl Person,
+) -> Result<Ending> {
     let mut told = 0;
     loop {
         told = tell_news(&answer.body, told, person);
@@ -45,11 +58,11 @@ pub(crate) fn run(client: &Client, username: &str, person: &mut impl Person) -> 
             step.get("seq").and_then(Value::as_u64).context("the server's step has no seq")?;
         answer = match text(&step, "state")? {
             "running" => {
-                client.get_with(&format!("{path}?after={sequence}&wait={WAIT}"), Some(&secret))?
+                client.get_with(&format!("{path}?after={sequence}&wait={WAIT}"), Some(secret))?
             }
             "waiting" => {
                 let body = json!({ "seq": sequence, "answers": answers(&step, person)? });
-                client.post_with(&format!("{path}/answers"), &body, Some(&secret))?
+                client.post_with(&format!("{path}/answers"), &body, Some(secret))?
             }
             "succeeded" => return Ok(Ending::SignedIn(step)),
             "failed" => return Ok(Ending::Refused(Answer { status: 401, body: step })),

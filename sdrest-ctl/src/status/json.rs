@@ -41,7 +41,7 @@ fn socket(row: &Row) -> Value {
         "figures": health.map(|health| health.figures.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()),
         "authd": report.authd.as_ref().map(|authd| json!({
             "mode": authd.mode.as_str(), "realm": authd.realm, "public_paths": authd.public_paths,
-            "guests": authd.guests, "keys": authd.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(),
+            "guests": authd.guests, "pam": authd.pam, "api_keys": authd.api_keys, "keys": authd.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(),
         })),
         "worker": worker(report),
         "http": report.http,
