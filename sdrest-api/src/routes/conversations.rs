@@ -13,8 +13,8 @@ use crate::{
 };
 use axum::{
     Extension,
-    extract::State,
-    http::{HeaderMap, StatusCode},
+    extract::{FromRequestParts, State},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response, sse::Event},
 };
 use futures::stream;
@@ -117,12 +117,9 @@ pub(super) fn wait_seconds(fields: &mut Fields, max: i64) -> Result<Option<u32>,
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn poll(
     State(app): State<App>,
-    RequestTag(request): RequestTag,
-    PathId(id): PathId<ConversationId>,
+    Named { conversation, request }: Named,
     Query(query): Query<PollQuery>,
-    headers: HeaderMap,
 ) -> Result<ConversationAnswer, ApiError> {
-    let conversation = reference(id, &headers)?;
     let poll = Poll { conversation, after: query.after, wait_ms: query.wait_ms, request };
     tokio::select! {
         step = app.authd.verbs().poll(poll) => Ok(conversation_answer(&app, step?)),
@@ -215,13 +212,10 @@ impl FromFields for AnswerQuery {
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn answer(
     State(app): State<App>,
-    RequestTag(request): RequestTag,
-    PathId(id): PathId<ConversationId>,
+    Named { conversation, request }: Named,
     Query(query): Query<AnswerQuery>,
-    headers: HeaderMap,
     body: Body<AnswersBody, AUTH_BODY>,
 ) -> Result<ConversationAnswer, ApiError> {
-    let conversation = reference(id, &headers)?;
     let answers = body.value.answers.into_iter().map(|answer| answer.value).collect();
     let (sequence, wait_ms) = (body.value.seq, query.wait_ms);
     let respond = Respond { conversation, sequence, answers, wait_ms, request };
@@ -235,11 +229,9 @@ pub async fn answer(
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn cancel(
     State(app): State<App>,
-    RequestTag(request): RequestTag,
-    PathId(id): PathId<ConversationId>,
-    headers: HeaderMap,
+    Named { conversation, request }: Named,
 ) -> Result<StatusCode, ApiError> {
-    app.authd.verbs().cancel(reference(id, &headers)?, request).await?;
+    app.authd.verbs().cancel(conversation, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -251,12 +243,10 @@ pub async fn cancel(
         (status = "default", description = "Any error", body = ErrorBody)))]
 pub async fn events(
     State(app): State<App>,
-    RequestTag(request): RequestTag,
-    PathId(id): PathId<ConversationId>,
+    Named { conversation, request }: Named,
     Query(query): Query<PollQuery>,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let conversation = reference(id, &headers)?;
+    let id = conversation.id;
     let secret = conversation.secret.expose("kept for the polls of this stream").to_owned();
     // The first look happens before the answer begins, so that a wrong secret gets its status.
     let look = Poll { conversation, after: query.after, wait_ms: 0, request };
@@ -304,16 +294,27 @@ fn event(answer: &ConversationAnswer) -> Event {
     event.json_data(answer).unwrap_or_default()
 }
 
-fn reference(id: ConversationId, headers: &HeaderMap) -> Result<ConversationRef, ApiError> {
-    let secret = headers
-        .get(HEADER)
-        .and_then(|value| value.to_str().ok())
-        .filter(|secret| secret.len() <= 256);
-    let secret = secret.ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::AuthRequired,
-            "send the conversation's secret in `X-Sdrest-Conversation`",
-        )
-    })?;
-    Ok(ConversationRef { id, secret: ConversationSecret::new(secret.to_owned()) })
+/// The conversation that a request names, with the secret that proves who began it.
+#[derive(Debug)]
+pub struct Named {
+    conversation: ConversationRef,
+    request: RequestId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let RequestTag(request) = RequestTag::from_request_parts(parts, state).await?;
+        let PathId(id) = PathId::<ConversationId>::from_request_parts(parts, state).await?;
+        let secret = parts.headers.get(HEADER).and_then(|value| value.to_str().ok());
+        let secret = secret.filter(|secret| secret.len() <= 256).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::AuthRequired,
+                "send the conversation's secret in `X-Sdrest-Conversation`",
+            )
+        })?;
+        let secret = ConversationSecret::new(secret.to_owned());
+        Ok(Self { conversation: ConversationRef { id, secret }, request })
+    }
 }
