@@ -25,7 +25,7 @@ const RETRY: std::ops::RangeInclusive<f64> = 5.0..=600.0;
 #[derive(Clone, Copy, Debug)]
 pub struct QueueStatus {
     pub all: Counts,
-    /// The asker's own jobs by state; equal to `all` where the asker sees everybody's.
+    /// The asker's own jobs; equal to `all` where the asker sees everybody's.
     pub own: Counts,
     /// The best place among the asker's waiting jobs.
     pub own_position: Option<u32>,

@@ -60,7 +60,7 @@ pub trait JobStore: Send + Sync + 'static {
 
     fn job(&self, job: JobId) -> Answer<'_, Option<Job>>;
     fn jobs(&self, filter: JobFilter) -> Answer<'_, Vec<Job>>;
-    /// How many jobs of everybody, or of one owner, are in each state.
+    /// How many jobs of everybody, or of one owner, wait and run.
     fn counts(&self, owner: Option<Subject>) -> Answer<'_, Counts>;
     fn waiting(&self) -> Answer<'_, Vec<Waiting>>;
 

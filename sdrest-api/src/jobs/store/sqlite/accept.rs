@@ -19,6 +19,14 @@ use std::time::Duration;
 /// How long an Idempotency-Key is remembered.
 const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How many wait, and how many of them are the owner's. Ended jobs are not in that index.
+pub(super) const OVER: &str = "SELECT count(*) AS everybody, coalesce(sum(owner = ?), 0) AS own \
+    FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued'";
+pub(super) const EARLIER: &str =
+    "SELECT id, body_sha256 FROM jobs INDEXED BY jobs_keys WHERE owner = ? AND idempotency_key = ?";
+pub(super) const FORGET_KEY: &str = "UPDATE jobs INDEXED BY jobs_keys SET idempotency_key = NULL \
+    WHERE owner = ? AND idempotency_key = ? AND created < ?";
+
 pub(super) async fn insert(
     mut tx: Transaction<'static, Sqlite>,
     new: NewJob,
@@ -66,15 +74,14 @@ async fn earlier(
     now: UnixMillis,
 ) -> Result<Earlier, StoreError> {
     let Some(key) = &new.idempotency_key else { return Ok(Earlier::None) };
-    sqlx::query("UPDATE jobs SET idempotency_key = NULL WHERE owner = ? AND idempotency_key = ? AND created < ?")
+    sqlx::query(FORGET_KEY)
         .bind(owner)
         .bind(&key.key)
         .bind(now.before(KEY_LIFETIME).0)
         .execute(&mut *tx)
         .await?;
-    let statement = "SELECT id, body_sha256 FROM jobs WHERE owner = ? AND idempotency_key = ?";
     let Some(row) =
-        sqlx::query(statement).bind(owner).bind(&key.key).fetch_optional(&mut *tx).await?
+        sqlx::query(EARLIER).bind(owner).bind(&key.key).fetch_optional(&mut *tx).await?
     else {
         return Ok(Earlier::None);
     };
@@ -94,8 +101,7 @@ async fn over(
     owner: i64,
     limits: Limits,
 ) -> Result<Option<Refusal>, StoreError> {
-    let statement = "SELECT count(*) AS everybody, coalesce(sum(owner = ?), 0) AS own FROM jobs WHERE state = 'queued'";
-    let row = sqlx::query(statement).bind(owner).fetch_one(tx).await?;
+    let row = sqlx::query(OVER).bind(owner).fetch_one(tx).await?;
     let everybody: u32 = rows::number(&row, "everybody")?;
     let own: u32 = rows::number(&row, "own")?;
     if own >= limits.queued_per_owner {

@@ -21,9 +21,16 @@ use sdrest_proto::{
 };
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub(super) const RECOVER: &str = "UPDATE jobs INDEXED BY jobs_running SET state = 'queued', started = NULL WHERE state = 'running'";
+/// The least served owner's oldest waiting job; among owners served alike, the oldest. Only the first job of
+/// each owner is read whole.
+pub(super) const NEXT: &str = "WITH heads AS (SELECT min(arrival) AS arrival FROM jobs INDEXED BY jobs_waiting \
+    WHERE state = 'queued' AND model NOT IN (SELECT value FROM json_each(?)) GROUP BY owner) \
+    SELECT jobs.*, owners.subject, owners.served FROM heads CROSS JOIN jobs ON jobs.arrival = heads.arrival \
+    CROSS JOIN owners ON owners.id = jobs.owner ORDER BY owners.served, jobs.arrival LIMIT 1";
+
 pub(super) async fn recover(pool: &SqlitePool) -> Result<u64, StoreError> {
-    let statement = "UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'";
-    Ok(sqlx::query(statement).execute(pool).await?.rows_affected())
+    Ok(sqlx::query(RECOVER).execute(pool).await?.rows_affected())
 }
 
 pub(super) async fn claim(
@@ -32,17 +39,26 @@ pub(super) async fn claim(
 ) -> Result<Claim, StoreError> {
     let excluded = serde_json::to_string(&request.excluded_models)
         .map_err(|error| StoreError::corrupt("a list of models", error))?;
-    let statement = "SELECT jobs.*, owners.subject, owners.served FROM jobs JOIN owners ON owners.id = jobs.owner \
-                     WHERE jobs.state = 'queued' AND jobs.model NOT IN (SELECT value FROM json_each(?)) \
-                     ORDER BY owners.served, jobs.arrival LIMIT 1";
-    let Some(row) = sqlx::query(statement).bind(excluded).fetch_optional(&mut *tx).await? else {
-        return Ok(Claim::Nothing);
+    let mut spoiled = false;
+    let (mut job, owner) = loop {
+        let Some(row) = sqlx::query(NEXT).bind(&excluded).fetch_optional(&mut *tx).await? else {
+            if spoiled {
+                tx.commit().await?;
+            }
+            return Ok(Claim::Nothing);
+        };
+        match rows::job(&row) {
+            Ok(job) => break (job, row.try_get::<i64, _>("owner")?),
+            Err(error) => fail_unreadable(&mut tx, row.try_get("arrival")?, &error).await?,
+        }
+        spoiled = true;
     };
-    let mut job = rows::job(&row)?;
     if job.worker_deaths > 0 && request.company == Company::Beside {
+        if spoiled {
+            tx.commit().await?;
+        }
         return Ok(Claim::Hold);
     }
-    let owner: i64 = row.try_get("owner")?;
     charge(&mut tx, owner, &job).await?;
     job.state = job.state.after(Transition::Claim).unwrap_or(JobState::Running);
     job.attempt = Attempt(job.attempt.0.saturating_add(1));
@@ -59,6 +75,24 @@ pub(super) async fn claim(
     .await?;
     tx.commit().await?;
     Ok(Claim::Job { job: Box::new(job), share: owner.unsigned_abs() })
+}
+
+/// Ends a waiting job whose row this build cannot read: left where it is, it would stand before all others
+/// for ever.
+async fn fail_unreadable(
+    tx: &mut SqliteConnection,
+    arrival: i64,
+    cause: &StoreError,
+) -> Result<(), StoreError> {
+    tracing::error!(arrival, error = %cause, "a waiting job cannot be read and has failed");
+    sqlx::query("UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? WHERE arrival = ?")
+        .bind(UnixMillis::now().0)
+        .bind(ErrorCode::Internal.as_str())
+        .bind("the stored job could not be read; the server's log says why")
+        .bind(arrival)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// Moves virtual time to where the owner stands, and charges the owner, once a job.

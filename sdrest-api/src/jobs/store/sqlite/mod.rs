@@ -5,6 +5,8 @@
 mod accept;
 mod advance;
 mod look;
+#[cfg(test)]
+mod tests;
 
 use crate::jobs::{
     fairness::Waiting,
@@ -69,14 +71,13 @@ impl SqliteStore {
 }
 
 fn migrations() -> Migrator {
-    let first = include_str!("../../../../migrations/0001_jobs.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "jobs".into(),
-        MigrationType::Simple,
-        first,
-        false,
-    )])
+    let step = |version, name: &'static str, text: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        step(1, "jobs", include_str!("../../../../migrations/0001_jobs.sql")),
+        step(2, "lists", include_str!("../../../../migrations/0002_lists.sql")),
+    ])
 }
 
 impl JobStore for SqliteStore {
