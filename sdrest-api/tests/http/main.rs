@@ -6,6 +6,7 @@
 mod authd;
 mod edges;
 mod login;
+mod pictures;
 mod public_paths;
 mod server;
 mod surface;

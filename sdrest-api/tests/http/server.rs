@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) authd: TestAuthd,
     pub(crate) socket: PathBuf,
     pub(crate) listening: Option<JoinSet<()>>,
+    pub(crate) queue: Queue,
+    pub(crate) blobs: BlobStore,
     router: Router,
     _folder: tempfile::TempDir,
     _stop: DropGuard,
@@ -77,6 +79,7 @@ impl Server {
             sandbox: SandboxReport::default(),
             warnings: Vec::new(),
         };
+        let (own_queue, own_blobs) = (queue.clone(), blobs.clone());
         let app = App {
             authd: link,
             queue,
@@ -91,7 +94,16 @@ impl Server {
             site: CrossSite { public: Authority::of_url("https://sd.example") },
         };
         let (router, _stop) = (router(app, around), stop.drop_guard());
-        Self { authd, socket, listening: Some(listening), router, _folder: folder, _stop }
+        Self {
+            authd,
+            socket,
+            listening: Some(listening),
+            queue: own_queue,
+            blobs: own_blobs,
+            router,
+            _folder: folder,
+            _stop,
+        }
     }
 
     pub(crate) fn router(&self) -> Router {

@@ -75,6 +75,8 @@ pub enum Claim {
     Job { job: Box<Job>, share: u64 },
     /// Next is a job that was in a slot when a worker died: it runs alone, so wait until the worker is idle.
     Hold,
+    /// The next job could not be read and has failed; there may be another.
+    Unreadable(Option<JobId>),
     /// Nothing waits.
     Nothing,
 }
@@ -90,7 +92,7 @@ pub enum Recorded {
 /// Who is to blame for the loss of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The worker died while this job was in a slot, with so many steps done.
+    /// The worker died while this job was in a slot, with so many steps done; or it broke its word over it.
     Suspect { step: u32 },
     /// The job was still waiting in the worker, or the worker refused it for the moment.
     Innocent,
