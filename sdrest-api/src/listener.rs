@@ -1,13 +1,19 @@
 //! The HTTP door: a TCP or Unix socket, bound here or handed over by a service manager (sd_listen_fds(3),
-//! name `http`), HTTP/1.1 on it, a limit on how long a head may take and on how many connections there
-//! may be, and a stop that lets answers finish. Binding happens before the sandbox closes; serving takes
+//! name `http`), HTTP/1.1 on it, limits on how long a head may take, on how long a client may take nothing of
+//! an answer, and on how many connections there may be in all and from one address, and a stop that lets
+//! answers finish. Binding happens before the sandbox closes; serving takes
 //! the proof that it did.
+
+mod patience;
+mod shares;
 
 use crate::{edge::Peer, sandbox::Sandboxed};
 use anyhow::{Context, Result, bail};
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use patience::Impatient;
+use shares::Shares;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr, TcpListener as StdTcp},
@@ -31,6 +37,10 @@ const NAME: &str = "http";
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at a time: half of the descriptors that a process usually has.
 const CONNECTIONS: usize = 512;
+/// Connections that one address of another machine may have.
+const SHARE: usize = CONNECTIONS / 4;
+/// How long a client may take no byte of what lies ready for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest head, and what one connection may buffer, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
 /// How long answers may go on after the stop.
@@ -194,7 +204,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     let tracker = TaskTracker::new();
-    let connections = Connections { router, stop: stop.clone(), tracker: tracker.clone() };
+    let shares = Shares::new(SHARE);
+    let connections = Connections { router, shares, stop: stop.clone(), tracker: tracker.clone() };
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     match door {
         Door::Tcp(listener, _) => {
@@ -240,10 +251,14 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(share) = connections.shares.enter(&peer) else {
+                    tracing::debug!(?peer, "one address has as many connections as it may");
+                    continue;
+                };
                 let connection = connections.clone().run(stream, peer);
                 connections.tracker.spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop((permit, share));
                 });
             }
             Err(error) => {
@@ -257,6 +272,7 @@ where
 #[derive(Clone)]
 struct Connections {
     router: Router,
+    shares: Shares,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -273,7 +289,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

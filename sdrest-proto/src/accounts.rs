@@ -1,6 +1,6 @@
 //! Records of the internal user database, as administrators see them. Passwords never come back out.
 
-use crate::{authd::UserState, bounds::quote, id::UserId, identity::Role, secret::Answer};
+use crate::{bounds::quote, id::UserId, identity::Role, secret::Answer};
 use serde::{Deserialize, Serialize};
 
 /// The name of an internal user: 1 to 32 characters, a small letter first, then small letters, digits, `_`, `.`, `-`.
@@ -36,6 +36,14 @@ impl From<UserName> for String {
     fn from(name: UserName) -> Self {
         name.0
     }
+}
+
+/// Whether an internal user may sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserState {
+    Enabled,
+    Disabled,
 }
 
 /// A record to be made.

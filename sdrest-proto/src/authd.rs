@@ -17,6 +17,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
+pub use crate::accounts::UserState;
+
 #[tarpc::service]
 pub trait Authd {
     /// Mode, realm, public paths, guest policy and verification keys: authd's configuration decides them.
@@ -89,14 +91,6 @@ pub trait AuthdAdmin {
 pub enum Whose {
     Own,
     Everybodys,
-}
-
-/// Whether an internal user may sign in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UserState {
-    Enabled,
-    Disabled,
 }
 
 /// How callers prove who they are.

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sdrest_proto::{error::ErrorCode, id::JobId};
+use sdrest_proto::id::JobId;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -87,15 +87,12 @@ impl Viewer {
         &self.user
     }
 
-    /// A guest without the job's secret sees what is not there. For everybody else the queue asks whose the
-    /// job is.
-    pub fn check(&self, secrets: &JobSecrets, job: JobId) -> Result<(), ApiError> {
-        let Some(secret) = secrets.of(&self.user, job) else { return Ok(()) };
+    /// Whether the viewer may ask the queue for this job. To a guest without its secret it is not there, and
+    /// the answer must be that of a missing one; for everybody else the queue asks whose the job is.
+    pub fn shows(&self, secrets: &JobSecrets, job: JobId) -> bool {
+        let Some(secret) = secrets.of(&self.user, job) else { return true };
         let shown = self.shown.as_deref().unwrap_or("");
-        if bool::from(shown.as_bytes().ct_eq(secret.as_bytes())) {
-            return Ok(());
-        }
-        Err(ApiError::new(ErrorCode::NotFound, format!("no such job or picture for you: {job}")))
+        shown.as_bytes().ct_eq(secret.as_bytes()).into()
     }
 }
 
@@ -127,13 +124,13 @@ mod tests {
         let secrets = JobSecrets::open(folder.path()).unwrap();
         let (job, other) = (JobId::random(), JobId::random());
         let secret = secrets.of(&User::generating_guest(), job).unwrap();
-        assert!(viewer(Some(&secret)).check(&secrets, job).is_ok());
+        assert!(viewer(Some(&secret)).shows(&secrets, job));
         for wrong in [None, Some(""), Some("x"), Some(&secret[1..])] {
-            assert_eq!(viewer(wrong).check(&secrets, job).unwrap_err().code(), ErrorCode::NotFound);
+            assert!(!viewer(wrong).shows(&secrets, job));
         }
-        assert!(viewer(Some(&secret)).check(&secrets, other).is_err());
+        assert!(!viewer(Some(&secret)).shows(&secrets, other));
         let again = JobSecrets::open(folder.path()).unwrap();
-        assert!(viewer(Some(&secret)).check(&again, job).is_ok(), "it outlives a restart");
+        assert!(viewer(Some(&secret)).shows(&again, job), "it outlives a restart");
     }
 
     #[test]
@@ -142,6 +139,6 @@ mod tests {
         let secrets = JobSecrets::open(folder.path()).unwrap();
         assert!(secrets.of(&User::anonymous(), JobId::random()).is_none());
         let viewer = Viewer { user: User::anonymous(), shown: None };
-        assert!(viewer.check(&secrets, JobId::random()).is_ok(), "the queue asks whose it is");
+        assert!(viewer.shows(&secrets, JobId::random()), "the queue asks whose it is");
     }
 }

@@ -1,15 +1,18 @@
 //! Files of pictures, by key: a folder on disk through object_store, each file and its folder entries synced
 //! before a put returns. Keys are made here from ids and numbers only, so none can leave the folder.
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as BlobPath};
 use sdrest_proto::id::{Attempt, JobId};
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{fs::File, io, path::Path, sync::Arc, time::SystemTime};
 use thiserror::Error;
 use tokio_util::bytes::Bytes;
 
 /// Where all pictures are, below the folder of the store.
 const ROOT: &str = "images";
+
+/// Bytes that hold everything before a picture's pixels: two prompts of 10,000 characters and the rest.
+const HEAD: u64 = 256 * 1024;
 
 /// Why a blob could not be written or read. Private: it names files.
 #[derive(Debug, Error)]
@@ -18,6 +21,8 @@ pub enum BlobError {
     Store(#[from] object_store::Error),
     #[error("blob store: `{0}` is no key of a picture")]
     Key(String),
+    #[error("blob store: the folders cannot be made: {0}")]
+    Shelves(#[from] io::Error),
 }
 
 /// The key of one picture. The folders are few and stay, so that a put syncs the file and one folder only;
@@ -28,11 +33,36 @@ pub fn blob_key(job: JobId, attempt: Attempt, index: u32) -> String {
     format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.png")
 }
 
+/// A blob that is being read.
+pub struct BlobFile {
+    pub length: u64,
+    pub pieces: BoxStream<'static, Result<Bytes, BlobError>>,
+}
+
 /// One blob as a listing shows it.
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub key: String,
     pub modified: SystemTime,
+}
+
+/// One folder for each pair of digits that a job's id can end in.
+fn make_shelves(root: &Path) -> io::Result<()> {
+    let mut made = false;
+    for shelf in 0..=u8::MAX {
+        let shelf = root.join(format!("{shelf:02x}"));
+        if !shelf.is_dir() {
+            std::fs::create_dir_all(shelf)?;
+            made = true;
+        }
+    }
+    if made {
+        File::open(root)?.sync_all()?;
+        if let Some(above) = root.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 /// The blob store. Clones share it.
@@ -42,8 +72,10 @@ pub struct BlobStore {
 }
 
 impl BlobStore {
-    /// The store in `folder`, which must exist.
+    /// The store in `folder`, which must exist. All shelves are made here, once, so that no put has to make
+    /// one and wait until its own entry is on disk as well.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        make_shelves(&folder.join(ROOT))?;
         let files = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
         Ok(Self { files: Arc::new(files) })
     }
@@ -67,6 +99,27 @@ impl BlobStore {
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, BlobError> {
         match self.files.get(&Self::path(key)?).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The blob as a file that is read while it is sent, or `None` where there is none.
+    pub async fn open_file(&self, key: &str) -> Result<Option<BlobFile>, BlobError> {
+        match self.files.get(&Self::path(key)?).await {
+            Ok(found) => {
+                let length = found.meta.size;
+                Ok(Some(BlobFile { length, pieces: found.into_stream().err_into().boxed() }))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The first bytes of a blob: all that stands before its pixels.
+    pub async fn head(&self, key: &str) -> Result<Option<Bytes>, BlobError> {
+        match self.files.get_range(&Self::path(key)?, 0..HEAD).await {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -104,9 +157,27 @@ mod tests {
         assert!(blobs.get(&key).await.unwrap().is_none());
         blobs.put(&key, Bytes::from_static(b"picture")).await.unwrap();
         assert_eq!(blobs.get(&key).await.unwrap().unwrap(), "picture");
+        assert_eq!(blobs.head(&key).await.unwrap().unwrap(), "picture");
+        let file = blobs.open_file(&key).await.unwrap().unwrap();
+        let pieces: Vec<Bytes> = file.pieces.try_collect().await.unwrap();
+        assert_eq!((file.length, pieces.concat()), (7, b"picture".to_vec()));
         blobs.delete(&key).await.unwrap();
         blobs.delete(&key).await.unwrap();
         assert!(blobs.get(&key).await.unwrap().is_none());
+        assert!(blobs.head(&key).await.unwrap().is_none());
+        assert!(blobs.open_file(&key).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_put_makes_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(folder.path()).unwrap();
+        for _ in 0..32 {
+            let key = blob_key(JobId::random(), Attempt(1), 0);
+            assert!(folder.path().join(&key).parent().unwrap().is_dir(), "{key}");
+            blobs.put(&key, Bytes::from_static(b"x")).await.unwrap();
+        }
+        BlobStore::open(folder.path()).unwrap();
     }
 
     #[tokio::test]

@@ -3,9 +3,12 @@
 use crate::jobs::{state::JobState, store::StoreError};
 use sdrest_proto::{
     error::{ErrorCode, Fault},
-    id::JobId,
+    id::{ImageId, JobId},
 };
 use thiserror::Error;
+
+/// Seconds after which a refused watcher may try again.
+const STREAM_RETRY: u32 = 10;
 
 /// A refusal or failure of the queue.
 #[derive(Debug, Error)]
@@ -17,6 +20,8 @@ pub enum JobError {
     QueueFull { queued: u32, limit: u32, retry_after: u32 },
     #[error("you have {queued} jobs waiting, at most {limit} may wait for one user")]
     QuotaExceeded { queued: u32, limit: u32, retry_after: u32 },
+    #[error("you watch {limit} jobs already; at most {limit} streams may be open for one user")]
+    TooManyStreams { limit: u32 },
     #[error("job {job} has ended already: {state}")]
     AlreadyEnded { job: JobId, state: JobState },
     #[error("this Idempotency-Key came before with another body")]
@@ -36,6 +41,9 @@ impl JobError {
             Self::QuotaExceeded { retry_after, .. } => {
                 Fault::new(ErrorCode::QuotaExceeded, self.to_string()).retry_after(*retry_after)
             }
+            Self::TooManyStreams { .. } => {
+                Fault::new(ErrorCode::QuotaExceeded, self.to_string()).retry_after(STREAM_RETRY)
+            }
             Self::AlreadyEnded { .. } | Self::IdempotencyConflict => {
                 Fault::new(ErrorCode::Conflict, self.to_string())
             }
@@ -48,5 +56,10 @@ impl JobError {
     /// The answer for a job that is not there, or not the asker's.
     pub fn no_job(id: JobId) -> Self {
         Self::NotFound { what: "job", id: id.to_string() }
+    }
+
+    /// The answer for a picture that is not there, or not the asker's.
+    pub fn no_image(id: ImageId) -> Self {
+        Self::NotFound { what: "image", id: id.to_string() }
     }
 }

@@ -12,6 +12,9 @@ pub mod queue;
 pub mod shared;
 pub mod state;
 pub mod store;
+pub mod streams;
+#[cfg(test)]
+mod tests;
 mod watcher;
 pub mod work;
 

@@ -11,12 +11,14 @@ use crate::jobs::{
     store::{
         Counts, Inserted, JobFilter, JobStore, Limits, Refusal, StoreError, sqlite::SqliteStore,
     },
+    streams::MAX_STREAMS,
     watcher::watch_job,
     work::WorkQueue,
 };
+use futures::StreamExt;
 use sdrest_proto::id::{ImageId, JobId};
-use std::{path::Path, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use std::{future::Future, path::Path, sync::Arc};
+use tokio::sync::watch;
 
 /// Seconds that a refused client is told to wait where nothing was measured yet, and the most it is told.
 const RETRY: std::ops::RangeInclusive<f64> = 5.0..=600.0;
@@ -25,12 +27,19 @@ const RETRY: std::ops::RangeInclusive<f64> = 5.0..=600.0;
 #[derive(Clone, Copy, Debug)]
 pub struct QueueStatus {
     pub all: Counts,
-    /// The asker's own jobs by state; equal to `all` where the asker sees everybody's.
+    /// The asker's own jobs; equal to `all` where the asker sees everybody's.
     pub own: Counts,
     /// The best place among the asker's waiting jobs.
     pub own_position: Option<u32>,
     /// Seconds until all that waits and runs now has ended; `None` where nothing was measured yet.
     pub eta_seconds: Option<f64>,
+}
+
+/// Whether whoever submits a job will wait for its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Yes,
+    No,
 }
 
 /// The queue. Clones share it.
@@ -60,32 +69,76 @@ impl Queue {
     }
 
     /// Accepts a job. It is durable when this returns.
-    pub async fn submit<P: SubmitPermit>(&self, _permit: P, new: NewJob) -> Result<Job, JobError> {
+    pub async fn submit<P: SubmitPermit>(&self, permit: P, new: NewJob) -> Result<Job, JobError> {
+        let (Inserted::Fresh(job) | Inserted::Replayed(job)) =
+            self.accept(permit, new, Watch::No).await?;
+        Ok(self.shared.dress_accepted(job).await)
+    }
+
+    /// Accepts a job and gives it once it has ended, or as it is when `patience` is over. Once it is accepted
+    /// nothing makes this fail: the worst is the job as it was committed.
+    pub async fn submit_and_wait<P: SubmitPermit>(
+        &self,
+        permit: P,
+        new: NewJob,
+        patience: impl Future<Output = ()>,
+    ) -> Result<Job, JobError> {
+        let job = match self.accept(permit, new, Watch::Yes).await? {
+            Inserted::Fresh(job) => job,
+            Inserted::Replayed(job) if job.state.is_terminal() => {
+                return Ok(self.shared.dress_accepted(job).await);
+            }
+            Inserted::Replayed(job) => job,
+        };
+        let mut live = self.shared.hub.watch(job.id);
+        until_ended(&mut live, patience).await;
+        match self.shared.look(job.id).await {
+            Ok(Some(now)) => Ok(now),
+            Ok(None) => Ok(job),
+            Err(error) => {
+                tracing::error!(job = %job.id, %error, "an accepted job could not be read and is shown as it was");
+                Ok(job)
+            }
+        }
+    }
+
+    async fn accept<P: SubmitPermit>(
+        &self,
+        _permit: P,
+        new: NewJob,
+        watch: Watch,
+    ) -> Result<Inserted, JobError> {
         let QueueLimits { max_queued, max_queued_per_owner } = self.shared.limits;
         let limits = Limits { queued: max_queued, queued_per_owner: max_queued_per_owner };
         let shared = Arc::clone(&self.shared);
         let inserted = detached(async move {
             let inserted = shared.store.insert(new, limits).await?;
-            if let Ok(Inserted::Fresh(_)) = &inserted {
+            if let Ok(Inserted::Fresh(job)) = &inserted {
+                if watch == Watch::Yes {
+                    // Before a dispatcher hears of it, so that no end is missed.
+                    drop(shared.hub.watch(job.id));
+                }
                 shared.more_waits();
             }
             Ok(inserted)
         })
         .await?;
         match inserted {
-            Ok(Inserted::Fresh(job) | Inserted::Replayed(job)) => {
-                Ok(self.shared.dress(job).await?)
+            Ok(inserted) => {
+                let (Inserted::Fresh(job) | Inserted::Replayed(job)) = &inserted;
+                tracing::info!(job = %job.id, "accepted");
+                Ok(inserted)
             }
-            Err(refusal) => Err(self.refused(refusal).await?),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
-    async fn refused(&self, refusal: Refusal) -> Result<JobError, StoreError> {
+    fn refused(&self, refusal: Refusal) -> JobError {
         let limits = self.shared.limits;
         let seconds =
             self.shared.pace.estimate(self.shared.hub.running_cost()).unwrap_or(*RETRY.start());
         let retry_after = seconds.clamp(*RETRY.start(), *RETRY.end()).ceil() as u32;
-        Ok(match refusal {
+        match refusal {
             Refusal::QueueFull { queued } => {
                 JobError::QueueFull { queued, limit: limits.max_queued, retry_after }
             }
@@ -93,14 +146,18 @@ impl Queue {
                 JobError::QuotaExceeded { queued, limit: limits.max_queued_per_owner, retry_after }
             }
             Refusal::KeyReused => JobError::IdempotencyConflict,
-        })
+        }
     }
 
     /// The job, if the asker may see it.
     pub async fn job(&self, scope: Scope<'_>, id: JobId) -> Result<Job, JobError> {
+        Ok(self.shared.dress(self.stored(scope, id).await?).await?)
+    }
+
+    /// The job as the store has it, if the asker may see it.
+    async fn stored(&self, scope: Scope<'_>, id: JobId) -> Result<Job, JobError> {
         let job = self.shared.store.job(id).await?;
-        let job = job.filter(|job| scope.covers(&job.owner)).ok_or_else(|| JobError::no_job(id))?;
-        Ok(self.shared.dress(job).await?)
+        job.filter(|job| scope.covers(&job.owner)).ok_or_else(|| JobError::no_job(id))
     }
 
     /// Jobs that the asker may see, newest first.
@@ -126,7 +183,7 @@ impl Queue {
     /// Ends a job, waiting or running; the worker of a running one is told to stop within a step. The end is
     /// durable when this returns. `AlreadyEnded` where there was nothing left to end.
     pub async fn cancel(&self, scope: Scope<'_>, id: JobId) -> Result<Job, JobError> {
-        self.job(scope, id).await?;
+        self.stored(scope, id).await?;
         let shared = Arc::clone(&self.shared);
         let left = detached(async move {
             let left = shared.store.cancel(id).await?;
@@ -145,23 +202,23 @@ impl Queue {
         }
     }
 
-    /// The job once it has ended, or as it is after `patience`.
+    /// The job once it has ended, or as it is when `patience` is over.
     pub async fn wait(
         &self,
         scope: Scope<'_>,
         id: JobId,
-        patience: Duration,
+        patience: impl Future<Output = ()>,
     ) -> Result<Job, JobError> {
         let (job, mut live) = self.watched(scope, id).await?;
         if job.state.is_terminal() {
-            return Ok(job);
+            return Ok(self.shared.dress(job).await?);
         }
-        // An error means that the hub forgot the job; either way the store knows.
-        let _ = timeout(patience, live.wait_for(|live| live.state.is_terminal())).await;
+        until_ended(&mut live, patience).await;
         self.job(scope, id).await
     }
 
-    /// Notices of a job with ids above `after`, from what is known now to its end.
+    /// Notices of a job with ids above `after`, from what is known now to its end. `TooManyStreams` where the
+    /// job's owner has as many open as one user may.
     pub async fn events(
         &self,
         scope: Scope<'_>,
@@ -169,18 +226,31 @@ impl Queue {
         after: Option<u64>,
     ) -> Result<EventStream, JobError> {
         let (job, live) = self.watched(scope, id).await?;
-        Ok(watch_job(Arc::clone(&self.shared), job, live, after.unwrap_or(0)))
+        let ticket = self
+            .shared
+            .streams
+            .enter(&job.owner, id)
+            .ok_or(JobError::TooManyStreams { limit: MAX_STREAMS })?;
+        let job = self.shared.dress(job).await?;
+        let notices = watch_job(Arc::clone(&self.shared), job, live, after.unwrap_or(0));
+        // The stream holds its ticket for as long as it lives.
+        let held = notices.map(move |notice| {
+            let _open = &ticket;
+            notice
+        });
+        Ok(held.boxed())
     }
 
-    /// Watches first and looks second, so that no end falls between. Only what the asker may see is watched.
+    /// Watches first and looks second, so that no end falls between. Only what the asker may see is watched. The
+    /// job is as the store has it.
     async fn watched(
         &self,
         scope: Scope<'_>,
         id: JobId,
     ) -> Result<(Job, watch::Receiver<Live>), JobError> {
-        self.job(scope, id).await?;
+        self.stored(scope, id).await?;
         let live = self.shared.hub.watch(id);
-        let job = self.job(scope, id).await?;
+        let job = self.stored(scope, id).await?;
         if job.state.is_terminal() {
             self.shared.hub.forget(id);
         }
@@ -206,7 +276,7 @@ impl Queue {
     /// A picture, if the asker may see it.
     pub async fn image(&self, scope: Scope<'_>, id: ImageId) -> Result<OwnedImage, JobError> {
         let image = self.shared.store.image(id).await?.filter(|found| scope.covers(&found.owner));
-        image.ok_or_else(|| JobError::NotFound { what: "image", id: id.to_string() })
+        image.ok_or_else(|| JobError::no_image(id))
     }
 
     /// Pictures that the asker may see, newest first.
@@ -239,5 +309,13 @@ impl Queue {
     /// Whether a picture's row names this blob.
     pub async fn has_blob(&self, key: String) -> Result<bool, JobError> {
         Ok(self.shared.store.has_blob(key).await?)
+    }
+}
+
+async fn until_ended(live: &mut watch::Receiver<Live>, patience: impl Future<Output = ()>) {
+    tokio::select! {
+        // An error means that the hub forgot the job; either way the store knows.
+        _ = live.wait_for(|live| live.state.is_terminal()) => {}
+        () = patience => {}
     }
 }

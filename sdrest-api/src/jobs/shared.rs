@@ -8,6 +8,7 @@ use crate::jobs::{
     position::{Pace, Place, PlaceCache, Places, rank},
     state::JobState,
     store::{JobStore, StoreError},
+    streams::Streams,
 };
 use sdrest_proto::id::JobId;
 use std::{future::Future, sync::Arc, time::Instant};
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) arrivals: watch::Sender<u64>,
     /// Running jobs that were cancelled.
     pub(crate) interrupts: broadcast::Sender<JobId>,
+    pub(crate) streams: Streams,
     places: PlaceCache,
 }
 
@@ -54,6 +56,7 @@ impl Shared {
             pace: Pace::default(),
             arrivals: watch::Sender::new(0),
             interrupts,
+            streams: Streams::default(),
             places: PlaceCache::default(),
         }
     }
@@ -84,6 +87,18 @@ impl Shared {
         match self.store.job(id).await? {
             Some(job) => Ok(Some(self.dress(job).await?)),
             None => Ok(None),
+        }
+    }
+
+    /// An accepted job with what is known of it, or as it was committed where the store fails now: what was
+    /// accepted must not look refused, or it is submitted twice.
+    pub(crate) async fn dress_accepted(&self, job: Job) -> Job {
+        match self.dress(job.clone()).await {
+            Ok(dressed) => dressed,
+            Err(error) => {
+                tracing::error!(job = %job.id, %error, "an accepted job is shown without its place");
+                job
+            }
         }
     }
 

@@ -36,13 +36,17 @@ impl WorkQueue {
         self.shared.interrupts.subscribe()
     }
 
-    /// Takes the fairest waiting job, durably, under a new attempt.
+    /// Takes the fairest waiting job under a new attempt.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         let shared = Arc::clone(&self.shared);
         detached(async move {
             let claim = shared.store.claim(request).await?;
-            if let Claim::Job { job, .. } = &claim {
-                shared.hub.begin(job.id, job.attempt, fairness::cost(&job.request));
+            match &claim {
+                Claim::Job { job, .. } => {
+                    shared.hub.begin(job.id, job.attempt, fairness::cost(&job.request));
+                }
+                Claim::Unreadable(Some(job)) => shared.ended(*job, JobState::Failed),
+                Claim::Unreadable(None) | Claim::Hold | Claim::Nothing => {}
             }
             Ok(claim)
         })
@@ -67,6 +71,12 @@ impl WorkQueue {
     pub async fn is_running(&self, job: JobId, attempt: Attempt) -> Result<bool, StoreError> {
         let found = self.shared.store.job(job).await?;
         Ok(found.is_some_and(|found| found.state == JobState::Running && found.attempt == attempt))
+    }
+
+    /// Whether nothing can happen to this job any more.
+    pub async fn has_ended(&self, job: JobId) -> Result<bool, StoreError> {
+        let found = self.shared.store.job(job).await?;
+        Ok(found.is_none_or(|found| found.state.is_terminal()))
     }
 
     /// Records the pictures of a job, whose blobs are durable already, and that it is done.

@@ -2,7 +2,7 @@
 
 use super::{
     answers::JobWrapped,
-    jobs::{hold, owned},
+    jobs::{failed, over},
     txt2img::TextToImage,
 };
 use crate::{
@@ -52,11 +52,11 @@ pub async fn txt2img(
         request_id: wishes.request,
         idempotency_key: key.map(|key| IdempotencyKey { key, body_sha256 }),
     };
-    let mut job = app.queue.submit(permit, new).await.map_err(super::jobs::failed)?;
-    tracing::info!(job = %job.id, "accepted");
-    if let Some(wait) = wishes.wait {
-        job = hold(&app, owned(&user), job.id, wait).await?;
-    }
+    let job = match wishes.wait {
+        None => app.queue.submit(permit, new).await,
+        Some(wait) => app.queue.submit_and_wait(permit, new, over(&app, wait)).await,
+    };
+    let job = job.map_err(failed)?;
     let secret = app.job_secrets.of(&user, job.id);
     Ok(accepted(JobWrapped { secret, ..JobWrapped::from(&job) }, wishes.wait))
 }

@@ -11,20 +11,22 @@ use crate::{
     edge::{PathId, Query},
     error::{ApiError, ErrorBody},
     images::read_parameters,
-    jobs::ImageRecord,
+    jobs::{ImageRecord, JobError},
 };
 use axum::{
     Json,
+    body::Body,
     extract::State,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+        },
     },
     response::{IntoResponse, Response},
 };
 use sdrest_proto::id::ImageId;
 use serde::Serialize;
-use tokio_util::bytes::Bytes;
 use utoipa::ToSchema;
 
 /// A picture's file.
@@ -47,7 +49,7 @@ pub async fn file(
         let disposition = format!("inline; filename=\"{id}.png\"");
         let described =
             [(CONTENT_TYPE, "image/png".to_owned()), (CONTENT_DISPOSITION, disposition)];
-        (described, bytes(&app, &image).await?).into_response()
+        (described, body(&app, &image).await?).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(ApiError::internal)?);
@@ -58,14 +60,26 @@ pub async fn file(
 
 /// The picture, if it is the viewer's.
 async fn picture(app: &App, viewer: &Viewer, id: ImageId) -> Result<ImageRecord, ApiError> {
-    let image = app.queue.image(owned(viewer.user()), id).await.map_err(failed)?.image;
-    viewer.check(&app.job_secrets, image.job)?;
-    Ok(image)
+    let found = app.queue.image(owned(viewer.user()), id).await;
+    let visible = found.and_then(|found| {
+        if viewer.shows(&app.job_secrets, found.image.job) {
+            Ok(found.image)
+        } else {
+            Err(JobError::no_image(id))
+        }
+    });
+    visible.map_err(failed)
 }
 
-async fn bytes(app: &App, image: &ImageRecord) -> Result<Bytes, ApiError> {
-    let found = app.blobs.get(&image.key).await.map_err(ApiError::internal)?;
-    found.ok_or_else(|| ApiError::internal(format!("the picture {} has no file", image.id)))
+/// The file as it lies there, piece by piece: a slow reader must not hold whole pictures in memory.
+async fn body(app: &App, image: &ImageRecord) -> Result<([(HeaderName, u64); 1], Body), ApiError> {
+    let found = app.blobs.open_file(&image.key).await.map_err(ApiError::internal)?;
+    let file = found.ok_or_else(|| gone(image))?;
+    Ok(([(CONTENT_LENGTH, file.length)], Body::from_stream(file.pieces)))
+}
+
+fn gone(image: &ImageRecord) -> ApiError {
+    ApiError::internal(format!("the picture {} has no file", image.id))
 }
 
 /// RFC 9110 §13.1.2.
@@ -103,7 +117,9 @@ pub async fn metadata(
 ) -> Result<Json<MetadataAnswer>, ApiError> {
     let image = picture(&app, &viewer, id).await?;
     let job = app.queue.job(owned(viewer.user()), image.job).await.map_err(failed)?;
-    let parameters = read_parameters(&bytes(&app, &image).await?).map_err(ApiError::internal)?;
+    let head = app.blobs.head(&image.key).await.map_err(ApiError::internal)?;
+    let head = head.ok_or_else(|| gone(&image))?;
+    let parameters = read_parameters(&head).map_err(ApiError::internal)?;
     Ok(Json(MetadataAnswer {
         image: ImageAnswer::from(&image),
         job: image.job.to_string(),

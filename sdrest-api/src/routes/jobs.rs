@@ -11,7 +11,7 @@ use crate::{
     auth::{Authenticated, User, Viewer},
     edge::{Fields, FromFields, PathId, Query},
     error::{ApiError, ErrorBody},
-    jobs::{Job, JobError, JobNotice, JobState, NoticeKind, Page, Scope},
+    jobs::{JobError, JobNotice, JobState, NoticeKind, Page, Scope},
 };
 use axum::{
     Json,
@@ -33,24 +33,28 @@ pub(super) fn owned(user: &User) -> Scope<'_> {
     Scope::Owner(user.subject())
 }
 
+/// Whose jobs the viewer may ask the queue for. A guest without the job's secret is told what it would be told
+/// if there were no such job.
+fn visible<'a>(app: &App, viewer: &'a Viewer, job: JobId) -> Result<Scope<'a>, ApiError> {
+    if viewer.shows(&app.job_secrets, job) {
+        Ok(owned(viewer.user()))
+    } else {
+        Err(failed(JobError::no_job(job)))
+    }
+}
+
 /// The public fault of a job's error, with the error itself for the log.
 pub(super) fn failed(error: JobError) -> ApiError {
     let fault = error.fault();
     ApiError::from(fault).because(error)
 }
 
-/// The job once it has ended, or after `patience`, or when the server stops.
-pub(super) async fn hold(
-    app: &App,
-    scope: Scope<'_>,
-    id: JobId,
-    patience: Duration,
-) -> Result<Job, ApiError> {
-    let held = tokio::select! {
-        job = app.queue.wait(scope, id, patience) => job,
-        () = app.stop.cancelled() => app.queue.job(scope, id).await,
-    };
-    held.map_err(failed)
+/// Comes to pass after `patience`, or when the server stops.
+pub(super) async fn over(app: &App, patience: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(patience) => {}
+        () = app.stop.cancelled() => {}
+    }
 }
 
 /// Which part of the list.
@@ -129,14 +133,13 @@ pub(super) async fn look(
     id: JobId,
     wait: Duration,
 ) -> Result<JobWrapped, ApiError> {
-    viewer.check(&app.job_secrets, id)?;
-    let user = viewer.user();
+    let scope = visible(app, viewer, id)?;
     let job = if wait.is_zero() {
-        app.queue.job(owned(user), id).await.map_err(failed)?
+        app.queue.job(scope, id).await
     } else {
-        hold(app, owned(user), id, wait).await?
+        app.queue.wait(scope, id, over(app, wait)).await
     };
-    Ok(JobWrapped::from(&job))
+    Ok(JobWrapped::from(&job.map_err(failed)?))
 }
 
 /// End a job: a waiting one at once, a running one within a step.
@@ -147,8 +150,8 @@ pub async fn cancel(
     viewer: Viewer,
     PathId(id): PathId<JobId>,
 ) -> Result<Json<JobWrapped>, ApiError> {
-    viewer.check(&app.job_secrets, id)?;
-    let job = app.queue.cancel(owned(viewer.user()), id).await.map_err(failed)?;
+    let scope = visible(&app, &viewer, id)?;
+    let job = app.queue.cancel(scope, id).await.map_err(failed)?;
     Ok(Json(JobWrapped::from(&job)))
 }
 
@@ -165,13 +168,12 @@ pub async fn events(
     _query: Query<()>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    viewer.check(&app.job_secrets, id)?;
-    let user = viewer.user();
+    let scope = visible(&app, &viewer, id)?;
     // A number that is none begins from what is known now.
     let after =
         headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let notices = app.queue.events(owned(user), id, after).await.map_err(failed)?;
-    Ok(sse_for(&app, user, notices.map(|notice| event(&notice))))
+    let notices = app.queue.events(scope, id, after).await.map_err(failed)?;
+    Ok(sse_for(&app, viewer.user(), notices.map(|notice| event(&notice))))
 }
 
 #[derive(Serialize)]

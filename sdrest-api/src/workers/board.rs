@@ -73,6 +73,11 @@ impl Board {
         self.changes.subscribe()
     }
 
+    /// Another number after each change.
+    pub(crate) fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// The live clients.
     pub(crate) fn clients(&self) -> Vec<(usize, WorkerClient)> {
         let entries = self.entries();

@@ -11,9 +11,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
-use crate::workers::outcome::StoredPicture;
+use crate::workers::outcome::Pictures;
 
 /// One job at the worker.
 pub(crate) struct Flight {
@@ -26,8 +26,8 @@ pub(crate) struct Flight {
     /// Whether it was cancelled since.
     pub(crate) cancelled: bool,
     pub(crate) progress: Progress,
-    /// Its pictures on their way to the blob store.
-    pub(crate) pictures: Vec<JoinHandle<StoredPicture>>,
+    /// Its pictures on their way to the blob store, by their place in the job.
+    pub(crate) pictures: Pictures,
 }
 
 /// All jobs at one worker.
@@ -67,7 +67,7 @@ impl Desk {
             images: request.num_images.get(),
             ..Progress::default()
         };
-        let (started, cancelled, pictures) = (false, false, Vec::new());
+        let (started, cancelled, pictures) = (false, false, BTreeMap::new());
         let flight = Flight { share, sent_in: 0, started, cancelled, progress, pictures, job };
         self.flights().insert(flight.job.id, flight);
         self.changed();
@@ -151,6 +151,7 @@ impl Desk {
     /// Notes steps of a job, tells its watchers, and measures the pace.
     pub(crate) fn step(&self, queue: &WorkQueue, job: JobId, attempt: Attempt, step: u32) {
         let told = self.change(job, attempt, |flight| {
+            let step = step.min(flight.progress.steps);
             let fresh = step.saturating_sub(flight.progress.step);
             flight.progress.step = step;
             let share = f64::from(fresh) / f64::from(flight.progress.steps.max(1));

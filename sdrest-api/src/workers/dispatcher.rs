@@ -148,7 +148,10 @@ impl Dispatcher {
             };
             let requeued = self.recorder.requeue(job, attempt, blame).await;
             tracing::warn!(%job, %attempt, ?blame, ?requeued, "the job's worker went away");
-            self.desk.take(job, attempt);
+            if let Some(flight) = self.desk.take(job, attempt) {
+                let recorder = Arc::clone(&self.recorder);
+                self.room.tasks.spawn(async move { recorder.dispose(flight.pictures).await });
+            }
         }
     }
 

@@ -33,6 +33,20 @@ pub(super) enum Mood {
     Draws,
     /// They start and never end.
     Hangs,
+    /// Their pictures are sent, and then they never end.
+    Lingers,
+    /// They are drawn, but something about the pictures is not what was asked for.
+    Lies(Lie),
+    /// It answers every poll at once, with nothing.
+    Babbles,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    OneMore,
+    Twice,
+    Size,
+    Seed,
 }
 
 #[derive(Default)]
@@ -41,6 +55,8 @@ struct State {
     sequence: u64,
     attempts: HashMap<JobId, Attempt>,
     most_at_once: usize,
+    polls: usize,
+    health_calls: usize,
 }
 
 #[derive(Clone)]
@@ -65,9 +81,9 @@ impl Running {
 }
 
 /// The picture of a seed.
-pub(super) fn picture(seed: u64) -> Rgb8Image {
-    let data = (0..64 * 64 * 3).map(|i| (i as u64 * 7 + seed) as u8).collect();
-    Rgb8Image::new(64, 64, data).unwrap()
+fn sized_picture(side: u32, seed: u64) -> Rgb8Image {
+    let data = (0..side * side * 3).map(|i| (u64::from(i) * 7 + seed) as u8).collect();
+    Rgb8Image::new(side, side, data).unwrap()
 }
 
 pub(super) fn start(socket: &Path, incarnation: u64, mood: Mood) -> Running {
@@ -120,6 +136,12 @@ impl FakeWorker {
         self.state.lock().unwrap().attempts.len()
     }
 
+    /// How often its events and its health were asked for.
+    pub(super) fn calls(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap();
+        (state.polls, state.health_calls)
+    }
+
     /// The most jobs that it had at a time.
     pub(super) fn most_at_once(&self) -> usize {
         self.state.lock().unwrap().most_at_once
@@ -139,9 +161,20 @@ impl FakeWorker {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        for index in 0..request.num_images.get() {
-            let seed = Seed::try_from(request.seed.get() + u64::from(index)).unwrap();
-            self.emit(job, attempt, JobEvent::Image { index, seed, image: picture(seed.get()) });
+        let count = request.num_images.get();
+        let more = u32::from(self.mood == Mood::Lies(Lie::OneMore));
+        for mut index in 0..count + more {
+            if self.mood == Mood::Lies(Lie::Twice) {
+                index = 0;
+            }
+            let skew = u64::from(self.mood == Mood::Lies(Lie::Seed));
+            let seed = Seed::try_from(request.seed.get() + u64::from(index) + skew).unwrap();
+            let side = if self.mood == Mood::Lies(Lie::Size) { 72 } else { 64 };
+            let image = sized_picture(side, seed.get());
+            self.emit(job, attempt, JobEvent::Image { index, seed, image });
+        }
+        while self.mood == Mood::Lingers && self.works_on(job, attempt) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.emit(job, attempt, JobEvent::Done { engine_micros: 1000 });
     }
@@ -202,6 +235,10 @@ impl Worker for FakeWorker {
     }
 
     async fn next_events(self, _: Context, after: u64, wait_ms: u32) -> EventPage {
+        self.state.lock().unwrap().polls += 1;
+        if self.mood == Mood::Babbles {
+            return EventPage { incarnation: self.incarnation, events: Vec::new() };
+        }
         let mut news = self.news.subscribe();
         let wait = Duration::from_millis(wait_ms.into());
         let _ = timeout(wait, news.wait_for(|newest| *newest > after)).await;
@@ -224,6 +261,7 @@ impl Worker for FakeWorker {
     }
 
     async fn health(self, _: Context) -> Health {
+        self.state.lock().unwrap().health_calls += 1;
         Health {
             serving: Serving::Serving,
             detail: String::new(),

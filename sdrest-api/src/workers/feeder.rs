@@ -83,6 +83,8 @@ impl Feeder {
                     desk.put(job, share);
                     true
                 }
+                // There may be another behind it.
+                Ok(Claim::Unreadable(_)) => true,
                 Ok(Claim::Hold | Claim::Nothing) => false,
                 Err(error) => {
                     tracing::error!(%error, "no job could be claimed");
@@ -94,23 +96,22 @@ impl Feeder {
         claimed.await.unwrap_or(false)
     }
 
+    /// Sends a job, and stops it again where it was cancelled on the way. Whether it was is asked after the job
+    /// is on its way: hardly any is, and all others would wait for the answer.
     async fn send(&self, link: &Link, submit: SubmitJob) -> Result<(), LinkError> {
         let (job, attempt) = (submit.job, submit.attempt);
-        if let Ok(false) = self.queue.is_running(job, attempt).await {
-            // It was cancelled before it got here.
-            self.desk.take(job, attempt);
-            self.queue.forget(job);
-            return Ok(());
-        }
         let request_id = submit.request_id;
         tracing::info!(%job, %attempt, %request_id, worker = self.worker, "job sent");
-        match link.client.submit(deadline(VERB), submit).await? {
-            Ok(()) => {
-                if self.desk.mark_sent(job, attempt, self.connection) {
-                    link.client.interrupt(deadline(VERB), job).await?;
-                }
-            }
-            Err(fault) => self.refused(job, attempt, fault).await,
+        if let Err(fault) = link.client.submit(deadline(VERB), submit).await? {
+            self.refused(job, attempt, fault).await;
+            return Ok(());
+        }
+        let ended = matches!(self.queue.has_ended(job).await, Ok(true));
+        if ended {
+            self.queue.forget(job);
+        }
+        if self.desk.mark_sent(job, attempt, self.connection) || ended {
+            link.client.interrupt(deadline(VERB), job).await?;
         }
         Ok(())
     }
@@ -120,6 +121,7 @@ impl Feeder {
         let for_now = will_pass(&fault);
         if let Some(flight) = self.desk.take(job, attempt) {
             self.recorder.failed(&flight.job, fault).await;
+            self.recorder.dispose(flight.pictures).await;
         }
         if for_now {
             sleep(PAUSE).await;

@@ -10,9 +10,11 @@ mod feeder;
 mod outcome;
 mod pool;
 mod reader;
+mod reports;
 mod settings;
 
-pub use pool::{WorkerReport, Workers};
+pub use pool::Workers;
+pub use reports::WorkerReport;
 pub use settings::WorkerSettings;
 
 #[cfg(test)]

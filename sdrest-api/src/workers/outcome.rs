@@ -20,7 +20,7 @@ use sdrest_proto::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt::Write,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -35,6 +35,9 @@ use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
 /// How long a picture waits for the hash of its model, which is computed once in the background.
 const HASH: Duration = Duration::from_secs(30);
+/// Bytes of pixels up to which a picture is encoded where it is: that takes a fraction of a millisecond, and the
+/// way to another thread and back would take longer.
+const SMALL: usize = 128 * 128 * 3;
 /// How often a blob is tried.
 const BLOB_TRIES: u32 = 3;
 /// The longest pause between tries to reach the store.
@@ -42,6 +45,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What became of one picture.
 pub(crate) type StoredPicture = Result<ImageRecord, PictureError>;
+
+/// The pictures of one attempt, by their place in the job.
+pub(crate) type Pictures = BTreeMap<u32, JoinHandle<StoredPicture>>;
 
 /// Why a picture could not be kept. Private: it goes to the log.
 #[derive(Debug, Error)]
@@ -94,16 +100,8 @@ impl Recorder {
         };
         let (width, height) = (raw.image.width(), raw.image.height());
         let (index, seed) = (raw.index, raw.seed.get());
-        let permit = self.encoders.acquire().await;
-        let (file, sha256) = spawn_blocking(move || {
-            let text = infotext(&request, raw.index, hash.as_deref());
-            encode_png(&raw.image, &text).map(|file| {
-                let sha256 = hex(&Sha256::digest(&file));
-                (file, sha256)
-            })
-        })
-        .await??;
-        drop(permit);
+        let text = infotext(&request, index, hash.as_deref());
+        let (file, sha256) = self.encode(raw.image, text).await?;
         let (key, bytes) = (blob_key(job, attempt, index), file.len() as u64);
         self.store(&key, file.into()).await?;
         let (id, created) = (ImageId::random(), UnixMillis::now());
@@ -120,6 +118,25 @@ impl Recorder {
             bytes,
             created,
         })
+    }
+
+    /// The file of a picture and its SHA-256.
+    async fn encode(
+        &self,
+        image: Rgb8Image,
+        text: String,
+    ) -> Result<(Vec<u8>, String), PictureError> {
+        let small = image.data().len() <= SMALL;
+        let encode = move || {
+            encode_png(&image, &text).map(|file| {
+                let sha256 = hex(&Sha256::digest(&file));
+                (file, sha256)
+            })
+        };
+        let permit = self.encoders.acquire().await;
+        let encoded = if small { encode() } else { spawn_blocking(encode).await? };
+        drop(permit);
+        Ok(encoded?)
     }
 
     async fn store(&self, key: &str, file: Bytes) -> Result<(), BlobError> {
@@ -163,9 +180,11 @@ impl Recorder {
     }
 
     /// Records that a job is done, once all its pictures are durable.
-    pub(crate) async fn finish(&self, job: &Job, pictures: Vec<JoinHandle<StoredPicture>>) {
-        match gather(job, pictures).await {
-            Ok(images) => {
+    pub(crate) async fn finish(&self, job: &Job, pictures: Pictures) {
+        let (images, lost) = gather(pictures).await;
+        let wanted = job.request.num_images.get();
+        let error = match lost {
+            None if images.iter().map(|image| image.index).eq(0..wanted) => {
                 let recorded = self
                     .persist(|| Box::pin(self.queue.finish(job.id, job.attempt, images.clone())))
                     .await;
@@ -173,17 +192,20 @@ impl Recorder {
                 if recorded == Some(Recorded::Stale) {
                     self.discard(&images).await;
                 }
+                return;
             }
-            Err(PictureError::Stopping) => {}
-            Err(error) => {
-                tracing::error!(job = %job.id, request_id = %job.request_id, %error, "pictures could not be kept");
-                let fault = Fault::new(
-                    ErrorCode::Internal,
-                    "the picture could not be stored; the server's log says why",
-                );
-                self.fail(job, fault).await;
-            }
-        }
+            None => PictureError::Missing { got: images.len(), wanted },
+            // The job waits again after the next start, whose sweep finds what is left.
+            Some(PictureError::Stopping) => return,
+            Some(error) => error,
+        };
+        tracing::error!(job = %job.id, request_id = %job.request_id, %error, "pictures could not be kept");
+        let fault = Fault::new(
+            ErrorCode::Internal,
+            "the picture could not be stored; the server's log says why",
+        );
+        self.fail(job, fault).await;
+        self.discard(&images).await;
     }
 
     /// Removes the blobs of a result that did not count, unless a row names them after all.
@@ -195,6 +217,12 @@ impl Recorder {
                 tracing::warn!(%error, "a picture that nobody wants is left to the next start");
             }
         }
+    }
+
+    /// Removes the pictures of an attempt that ended without a result, once they are written.
+    pub(crate) async fn dispose(&self, pictures: Pictures) {
+        let (images, _) = gather(pictures).await;
+        self.discard(&images).await;
     }
 
     /// Records that a job ended without pictures, or lets it wait again where the fault will pass.
@@ -247,22 +275,17 @@ pub(crate) fn will_pass(fault: &Fault) -> bool {
     matches!(fault.code, ErrorCode::QueueFull | ErrorCode::WorkerUnavailable | ErrorCode::Conflict)
 }
 
-async fn gather(
-    job: &Job,
-    pictures: Vec<JoinHandle<StoredPicture>>,
-) -> Result<Vec<ImageRecord>, PictureError> {
-    let mut images = Vec::with_capacity(pictures.len());
-    for picture in pictures {
-        images.push(picture.await??);
+/// What was kept, in order, and the first reason why something was not.
+async fn gather(pictures: Pictures) -> (Vec<ImageRecord>, Option<PictureError>) {
+    let (mut images, mut lost) = (Vec::with_capacity(pictures.len()), None);
+    for picture in pictures.into_values() {
+        match picture.await {
+            Ok(Ok(image)) => images.push(image),
+            Ok(Err(error)) => lost = lost.or(Some(error)),
+            Err(error) => lost = lost.or(Some(error.into())),
+        }
     }
-    images.sort_by_key(|image| image.index);
-    images.dedup_by_key(|image| image.index);
-    let wanted = job.request.num_images.get();
-    if images.iter().map(|image| image.index).eq(0..wanted) {
-        Ok(images)
-    } else {
-        Err(PictureError::Missing { got: images.len(), wanted })
-    }
+    (images, lost)
 }
 
 fn hex(bytes: &[u8]) -> String {

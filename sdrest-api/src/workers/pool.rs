@@ -6,50 +6,34 @@ use crate::{
     workers::{
         board::Board,
         dispatcher::{Dispatcher, Room},
+        reports::{HEALTH, Reports, WorkerReport, no_worker, unreachable_worker},
         settings::WorkerSettings,
     },
 };
 use sdrest_proto::{
     bounds::ModelName,
     error::{ErrorCode, Fault},
-    health::Health,
     model::ModelInfo,
     transport::deadline,
-    worker::{WorkerClient, WorkerDescription},
+    worker::WorkerClient,
 };
 use std::{
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tarpc::client::RpcError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long a worker may take to say how it is.
-const HEALTH: Duration = Duration::from_secs(3);
 /// How long the models folder may take to read.
 const LIST: Duration = Duration::from_secs(60);
 /// How long a model may take to load.
 const LOAD: Duration = Duration::from_secs(10 * 60);
-/// Seconds until a client may find a worker back.
-const RETRY: u32 = 5;
-
-/// One worker as health answers show it.
-#[derive(Clone, Debug)]
-pub struct WorkerReport {
-    /// The socket's file name without its ending.
-    pub name: String,
-    pub connected: bool,
-    /// As it was described last.
-    pub description: Option<WorkerDescription>,
-    /// Its own answer, or why there is none.
-    pub health: Result<Health, Fault>,
-}
 
 /// The workers. Clones share them.
 #[derive(Clone)]
 pub struct Workers {
     board: Arc<Board>,
+    reports: Reports,
     tasks: TaskTracker,
 }
 
@@ -66,7 +50,13 @@ impl Workers {
         let names = settings.sockets.iter().map(|socket| worker_name(socket)).collect();
         let board = Arc::new(Board::new(names));
         let tasks = TaskTracker::new();
-        tasks.spawn(sweep(queue.clone(), blobs.clone(), SystemTime::now()));
+        let (swept, stopped) = (sweep(queue.clone(), blobs.clone()), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = swept => {}
+                () = stopped.cancelled() => {}
+            }
+        });
         for (worker, socket) in settings.sockets.iter().cloned().enumerate() {
             let (board, tasks) = (Arc::clone(&board), tasks.clone());
             let (settings, stop) = (settings.clone(), stop.clone());
@@ -74,7 +64,7 @@ impl Workers {
             tasks.spawn(Dispatcher::new(room, queue.clone(), blobs.clone()).run());
         }
         tasks.close();
-        Self { board, tasks }
+        Self { board, reports: Reports::default(), tasks }
     }
 
     /// Returns once everything has stopped, after `stop` was cancelled.
@@ -122,26 +112,9 @@ impl Workers {
         }
     }
 
-    /// How every worker is.
+    /// How every worker is, or was within the last second: anybody may ask.
     pub async fn reports(&self) -> Vec<WorkerReport> {
-        let mut reports = Vec::new();
-        for entry in self.board.snapshot() {
-            let health = match &entry.client {
-                Some(client) => client
-                    .health(deadline(HEALTH))
-                    .await
-                    .map_err(|error| unreachable_worker(&error)),
-                None => Err(no_worker()),
-            };
-            let connected = health.is_ok();
-            reports.push(WorkerReport {
-                name: entry.name,
-                connected,
-                description: entry.description,
-                health,
-            });
-        }
-        reports
+        self.reports.get(&self.board).await
     }
 
     /// Lets every worker look at its models again.
@@ -209,16 +182,8 @@ fn worker_name(socket: &Path) -> String {
         .map_or_else(|| "worker".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn no_worker() -> Fault {
-    Fault::new(ErrorCode::WorkerUnavailable, "no worker is connected now").retry_after(RETRY)
-}
-
-fn unreachable_worker(error: &RpcError) -> Fault {
-    tracing::warn!(%error, "a worker did not answer");
-    Fault::new(ErrorCode::WorkerUnavailable, "the worker did not answer in time").retry_after(RETRY)
-}
-
-async fn sweep(queue: WorkQueue, blobs: BlobStore, start: SystemTime) {
+async fn sweep(queue: WorkQueue, blobs: BlobStore) {
+    let start = SystemTime::now();
     let named = |key| {
         let queue = queue.clone();
         async move { queue.has_blob(key).await.ok() }

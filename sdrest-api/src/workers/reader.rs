@@ -5,13 +5,13 @@ use crate::{
     jobs::store::Blame,
     workers::{
         connection::{Link, LinkError},
-        desk::Desk,
+        desk::{Desk, Flight},
         outcome::{RawPicture, Recorder},
     },
 };
 use sdrest_proto::{
     event::{JobEvent, WorkerEvent},
-    id::JobId,
+    id::{Attempt, JobId},
     transport::deadline,
 };
 use std::{
@@ -20,14 +20,18 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 /// How long one poll is held by the worker.
 const HOLD: Duration = Duration::from_secs(20);
 /// How much longer than that an answer may take before the worker counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause after a poll that was answered early and with nothing new: a worker cannot keep us busy with that.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads the events of one worker.
 pub(crate) struct Reader {
@@ -44,7 +48,7 @@ impl Reader {
         let mut strays = HashSet::new();
         loop {
             let after = self.cursor.load(Ordering::Relaxed);
-            let context = deadline(HOLD + PATIENCE);
+            let (context, begun) = (deadline(HOLD + PATIENCE), Instant::now());
             let page = link.client.next_events(context, after, HOLD.as_millis() as u32).await?;
             if page.incarnation != link.description.incarnation {
                 return Err(LinkError::Restarted);
@@ -54,27 +58,31 @@ impl Reader {
                     continue;
                 }
                 self.cursor.store(event.sequence, Ordering::Relaxed);
-                if !self.desk.holds(event.job) {
-                    if !event.event.is_last() && strays.insert(event.job) {
-                        self.stop_stray(link, event.job);
-                    }
-                    continue;
+                if self.desk.holds(event.job) {
+                    self.handle(event);
+                } else if !event.event.is_last() && strays.insert((event.job, event.attempt)) {
+                    self.stop_stray(link, event.job).await?;
                 }
-                self.handle(event);
+            }
+            let nothing_new = self.cursor.load(Ordering::Relaxed) == after;
+            if nothing_new && begun.elapsed() < HOLD / 2 {
+                sleep(PAUSE).await;
             }
         }
     }
 
     /// A job that nobody here waits for: of an attempt that was given up, or of an earlier run of the server.
-    fn stop_stray(&self, link: &Link, job: JobId) {
-        let client = link.client.clone();
-        self.tasks.spawn(async move {
-            // If it cannot be stopped it runs to its end, and its result counts for nothing.
-            let _ = client.interrupt(deadline(PATIENCE), job).await;
-        });
+    /// An interrupt names no attempt; so it is on its way before this connection can send the job again, and it
+    /// is not sent at all where the job has come back meanwhile.
+    async fn stop_stray(&self, link: &Link, job: JobId) -> Result<(), LinkError> {
+        if !self.desk.holds(job) {
+            link.client.interrupt(deadline(PATIENCE), job).await?;
+        }
+        Ok(())
     }
 
     fn handle(&self, WorkerEvent { job, attempt, event, .. }: WorkerEvent) {
+        let recorder = Arc::clone(&self.recorder);
         match event {
             JobEvent::Started => {
                 self.desk.start_clock();
@@ -82,41 +90,74 @@ impl Reader {
             }
             JobEvent::Step { step, .. } => self.desk.step(&self.recorder.queue, job, attempt, step),
             JobEvent::Image { index, seed, image } => {
-                let raw = RawPicture { index, seed, image };
-                self.desk.change(job, attempt, |flight| {
-                    let (recorder, request) =
-                        (Arc::clone(&self.recorder), flight.job.request.clone());
-                    let kept = self
-                        .tasks
-                        .spawn(async move { recorder.keep(job, attempt, request, raw).await });
-                    flight.pictures.push(kept);
-                    flight.progress.image = flight.pictures.len() as u32;
-                    self.recorder.queue.progress(job, attempt, flight.progress);
-                });
+                self.picture(job, attempt, RawPicture { index, seed, image });
             }
             JobEvent::Done { engine_micros } => {
                 tracing::debug!(%job, engine_micros, "the worker is done with a job");
-                let recorder = Arc::clone(&self.recorder);
                 if let Some(flight) = self.desk.take(job, attempt) {
                     self.tasks
                         .spawn(async move { recorder.finish(&flight.job, flight.pictures).await });
                 }
             }
             JobEvent::Failed(fault) => {
-                let recorder = Arc::clone(&self.recorder);
                 if let Some(flight) = self.desk.take(job, attempt) {
-                    self.tasks.spawn(async move { recorder.failed(&flight.job, fault).await });
-                }
-            }
-            JobEvent::Interrupted => {
-                let recorder = Arc::clone(&self.recorder);
-                if self.desk.take(job, attempt).is_some() {
-                    // A cancelled job has ended in the store, and this changes nothing.
                     self.tasks.spawn(async move {
-                        recorder.requeue(job, attempt, Blame::Innocent).await
+                        recorder.failed(&flight.job, fault).await;
+                        recorder.dispose(flight.pictures).await;
                     });
                 }
             }
+            // A cancelled job has ended in the store, and this changes nothing.
+            JobEvent::Interrupted => self.let_wait(job, attempt, |_| Blame::Innocent),
         }
+    }
+
+    /// Takes a picture if it is one that was asked for; else the worker has failed over this job.
+    fn picture(&self, job: JobId, attempt: Attempt, raw: RawPicture) {
+        let taken = self.desk.change(job, attempt, |flight| {
+            unasked(flight, &raw)?;
+            let (recorder, request) = (Arc::clone(&self.recorder), flight.job.request.clone());
+            let index = raw.index;
+            let kept =
+                self.tasks.spawn(async move { recorder.keep(job, attempt, request, raw).await });
+            flight.pictures.insert(index, kept);
+            flight.progress.image = flight.pictures.len() as u32;
+            self.recorder.queue.progress(job, attempt, flight.progress);
+            Ok(())
+        });
+        if let Some(Err(Unasked(what))) = taken {
+            tracing::error!(%job, %attempt, what, "the worker sent a picture that was not asked for");
+            self.let_wait(job, attempt, |flight| Blame::Suspect { step: flight.progress.step });
+        }
+    }
+
+    /// Ends an attempt without a result: the job waits again, or fails where that came to pass too often.
+    fn let_wait(&self, job: JobId, attempt: Attempt, blame: impl FnOnce(&Flight) -> Blame) {
+        let Some(flight) = self.desk.take(job, attempt) else { return };
+        let (recorder, blame) = (Arc::clone(&self.recorder), blame(&flight));
+        self.tasks.spawn(async move {
+            recorder.requeue(job, attempt, blame).await;
+            recorder.dispose(flight.pictures).await;
+        });
+    }
+}
+
+/// What is wrong with a picture.
+struct Unasked(&'static str);
+
+fn unasked(flight: &Flight, raw: &RawPicture) -> Result<(), Unasked> {
+    let request = &flight.job.request;
+    let seed = request.seed.get().saturating_add(raw.index.into());
+    if raw.index >= request.num_images.get() {
+        Err(Unasked("more pictures than asked for"))
+    } else if flight.pictures.contains_key(&raw.index) {
+        Err(Unasked("the same place twice"))
+    } else if (raw.image.width(), raw.image.height()) != (request.width.get(), request.height.get())
+    {
+        Err(Unasked("another size"))
+    } else if raw.seed.get() != seed {
+        Err(Unasked("another seed"))
+    } else {
+        Ok(())
     }
 }

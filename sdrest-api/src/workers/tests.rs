@@ -1,7 +1,7 @@
 //! The whole of these rooms against a worker that lives, dies and comes back: what a user sees of it.
 
 use super::{
-    fake::{self, Mood, Running},
+    fake::{self, Lie, Mood, Running},
     *,
 };
 use crate::{
@@ -70,7 +70,7 @@ impl Api {
     }
 
     async fn ended(&self, job: &Job) -> Job {
-        self.queue.wait(Scope::Owner(&job.owner), job.id, LONG).await.unwrap()
+        self.queue.wait(Scope::Owner(&job.owner), job.id, tokio::time::sleep(LONG)).await.unwrap()
     }
 
     async fn until(&self, what: &str, met: impl AsyncFn() -> bool) {
@@ -252,7 +252,10 @@ async fn what_is_not_mine_is_not_there() {
     let other = Subject::unix(2, 1);
     let stranger = Scope::Owner(&other);
     assert!(matches!(api.queue.job(stranger, job.id).await, Err(JobError::NotFound { .. })));
-    assert!(matches!(api.queue.wait(stranger, job.id, LONG).await, Err(JobError::NotFound { .. })));
+    assert!(matches!(
+        api.queue.wait(stranger, job.id, async {}).await,
+        Err(JobError::NotFound { .. })
+    ));
     assert!(api.queue.events(stranger, job.id, None).await.is_err());
     assert!(matches!(
         api.queue.image(stranger, done.images[0].id).await,
@@ -316,4 +319,79 @@ async fn jobs_wait_for_a_worker_and_know_their_place() {
     let _worker = fake::start(&socket, 1, Mood::Draws);
     assert_eq!(api.ended(&second).await.state, JobState::Done);
     assert!(api.queue.status(Scope::Any).await.unwrap().eta_seconds.is_some());
+}
+
+/// The files of pictures in a state folder.
+fn files(state: &Path) -> usize {
+    let shelves = std::fs::read_dir(state.join("images")).unwrap();
+    shelves.map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_ask_a_worker_is_looked_at_once() {
+    let (_folder, state, socket) = place();
+    let worker = fake::start(&socket, 1, Mood::Draws);
+    let api = api(&state, &socket).await;
+    let connected = async || api.workers.reports().await[0].connected;
+    api.until("the worker is connected", connected).await;
+    let before = (worker.worker.calls().1, std::time::Instant::now());
+    let asked = futures::future::join_all((0..500).map(|_| api.workers.reports())).await;
+    assert!(asked.iter().all(|reports| reports[0].health.is_ok()));
+    let seconds = before.1.elapsed().as_secs() as usize;
+    let looks = worker.worker.calls().1 - before.0;
+    assert!(looks <= 2 + seconds, "{looks} looks in {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_leaves_no_file_behind() {
+    let (_folder, state, socket) = place();
+    let _worker = fake::start(&socket, 1, Mood::Lingers);
+    let api = api(&state, &socket).await;
+    let job = api.submit(new_job(1, 5)).await;
+    api.until("the picture is stored", async || files(&state) == 1).await;
+    api.queue.cancel(Scope::Any, job.id).await.unwrap();
+    api.until("the picture is gone", async || files(&state) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_worker_leaves_no_file_behind() {
+    let (_folder, state, socket) = place();
+    let worker = fake::start(&socket, 1, Mood::Lingers);
+    let api = api(&state, &socket).await;
+    let job = api.submit(new_job(1, 5)).await;
+    api.until("the picture is stored", async || files(&state) == 1).await;
+    worker.die().await;
+    let _worker = fake::start(&socket, 2, Mood::Draws);
+    assert_eq!(api.ended(&job).await.attempt.0, 2);
+    api.until("only the result is left", async || files(&state) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_sends_other_pictures_gets_nothing_recorded() {
+    for lie in [Lie::OneMore, Lie::Twice, Lie::Size, Lie::Seed] {
+        let (_folder, state, socket) = place();
+        let _worker = fake::start(&socket, 1, Mood::Lies(lie));
+        let api = api(&state, &socket).await;
+        let mut new = new_job(1, 5);
+        new.request.num_images = ImageCount::try_from(2).unwrap();
+        new.request.seed = 40.try_into().unwrap();
+        let job = api.submit(new).await;
+        let ended = api.ended(&job).await;
+        assert_eq!((ended.state, ended.attempt.0), (JobState::Failed, 3), "{lie:?}");
+        assert_eq!(ended.fault.unwrap().code, ErrorCode::GenerationFailed);
+        api.until("its pictures are gone", async || files(&state) == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_answers_at_once_with_nothing_does_not_keep_us_busy() {
+    let (_folder, state, socket) = place();
+    let worker = fake::start(&socket, 1, Mood::Babbles);
+    let _api = api(&state, &socket).await;
+    let begun = std::time::Instant::now();
+    while worker.worker.calls().0 < 10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Ten polls with nine pauses of 20 ms between them.
+    assert!(begun.elapsed() >= Duration::from_millis(170), "{:?}", begun.elapsed());
 }

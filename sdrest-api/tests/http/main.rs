@@ -9,6 +9,7 @@ mod edges;
 mod login;
 mod modes;
 mod news;
+mod pictures;
 mod public_paths;
 mod server;
 mod surface;

@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) authd: TestAuthd,
     pub(crate) socket: PathBuf,
     pub(crate) listening: Option<JoinSet<()>>,
+    pub(crate) queue: Queue,
+    pub(crate) blobs: BlobStore,
     router: Router,
     _folder: tempfile::TempDir,
     _stop: DropGuard,
@@ -80,6 +82,7 @@ impl Server {
             sandbox: SandboxReport::default(),
             warnings: Vec::new(),
         };
+        let (own_queue, own_blobs) = (queue.clone(), blobs.clone());
         let app = App {
             authd: link,
             kernel: KernelWord::new(SocketTables::open().ok(), vec![PROXY]),
@@ -95,7 +98,16 @@ impl Server {
             site: CrossSite { public: Authority::of_url("https://sd.example") },
         };
         let (router, _stop) = (router(app, around), stop.drop_guard());
-        Self { authd, socket, listening: Some(listening), router, _folder: folder, _stop }
+        Self {
+            authd,
+            socket,
+            listening: Some(listening),
+            queue: own_queue,
+            blobs: own_blobs,
+            router,
+            _folder: folder,
+            _stop,
+        }
     }
 
     pub(crate) fn router(&self) -> Router {

@@ -67,7 +67,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) auth_data_dir: Option<PathBuf>,
     /// Life of an access token
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=525_600))]
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=10_080))]
     pub(crate) jwt_expiration: Option<u32>,
     /// CPU threads of the worker (default: all cores that this command may use)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]

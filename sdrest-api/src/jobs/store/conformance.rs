@@ -232,14 +232,14 @@ async fn three_deaths_at_one_step_end_a_job() {
 }
 
 #[tokio::test]
-async fn deaths_at_different_steps_are_taken_for_bad_luck_up_to_ten() {
+async fn deaths_at_different_steps_are_taken_for_bad_luck_up_to_thirty() {
     let (_folder, store) = fresh().await;
     accept(&store, new_job(1, 20)).await;
-    for death in 1..=10 {
+    for death in 1..=30 {
         let job = claim(&store).await;
         let blame = Blame::Suspect { step: death % 2 };
         let became = store.requeue(job.id, job.attempt, blame).await.unwrap();
-        assert_eq!(became, if death < 10 { Requeued::Waiting } else { Requeued::Quarantined });
+        assert_eq!(became, if death < 30 { Requeued::Waiting } else { Requeued::Quarantined });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where jobs are kept: one trait, and SQLite behind it. Whatever implements it passes the conformance suite
-//! in `conformance`. Every write is durable before it returns, and a write that carries an old attempt number
-//! changes nothing.
+//! in `conformance`. Every write but a claim is durable before it returns, and a write that carries an old attempt
+//! number changes nothing. Writes must be run to their end: `shared::detached` sees to that.
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -38,7 +38,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Puts every running job back into the queue: what ran when this process went away. Returns how many.
     fn recover(&self) -> Answer<'_, u64>;
 
-    /// Takes the fairest waiting job for a worker, under a new attempt number.
+    /// Takes the fairest waiting job for a worker, under a new attempt number. It outlives this process; a loss
+    /// of power may undo it, and then the job waits as before.
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim>;
 
     /// Records a result with its pictures, in one transaction, if this attempt is still the running one.
@@ -60,7 +61,7 @@ pub trait JobStore: Send + Sync + 'static {
 
     fn job(&self, job: JobId) -> Answer<'_, Option<Job>>;
     fn jobs(&self, filter: JobFilter) -> Answer<'_, Vec<Job>>;
-    /// How many jobs of everybody, or of one owner, are in each state.
+    /// How many jobs of everybody, or of one owner, wait and run.
     fn counts(&self, owner: Option<Subject>) -> Answer<'_, Counts>;
     fn waiting(&self) -> Answer<'_, Vec<Waiting>>;
 

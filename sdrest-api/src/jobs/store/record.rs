@@ -75,6 +75,8 @@ pub enum Claim {
     Job { job: Box<Job>, share: u64 },
     /// Next is a job that was in a slot when a worker died: it runs alone, so wait until the worker is idle.
     Hold,
+    /// The next job could not be read and has failed; there may be another.
+    Unreadable(Option<JobId>),
     /// Nothing waits.
     Nothing,
 }
@@ -90,7 +92,7 @@ pub enum Recorded {
 /// Who is to blame for the loss of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The worker died while this job was in a slot, with so many steps done.
+    /// The worker died while this job was in a slot, with so many steps done; or it broke its word over it.
     Suspect { step: u32 },
     /// The job was still waiting in the worker, or the worker refused it for the moment.
     Innocent,
@@ -115,18 +117,16 @@ pub struct JobFilter {
     pub limit: u32,
 }
 
-/// How many jobs are in each state.
+/// How many jobs have not ended. Those that have are not counted: there may be any number of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub queued: u64,
     pub running: u64,
-    pub done: u64,
-    pub failed: u64,
-    pub cancelled: u64,
 }
 
 /// A job is given up when this many workers in a row died at the same step of it: what kills by its own doing
 /// does so at one place, and what is killed from outside does not.
 pub const MAX_DEATHS_AT_A_STEP: u32 = 3;
-/// A job is given up after this many deaths, wherever they came.
-pub const MAX_WORKER_DEATHS: u32 = 10;
+/// A job is given up after this many deaths, wherever they came: far more than an administrator's restarts or a
+/// machine short of memory cause during one job, so that bad luck alone loses nothing.
+pub const MAX_WORKER_DEATHS: u32 = 30;

@@ -4,7 +4,7 @@
 use crate::jobs::{
     clock::UnixMillis,
     fairness,
-    job::{Job, NewJob},
+    job::{Job, NewJob, Progress},
     state::JobState,
     store::{
         record::{Inserted, Limits, Refusal, StoreError},
@@ -12,44 +12,50 @@ use crate::jobs::{
         sqlite::look,
     },
 };
-use sdrest_proto::id::JobId;
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+use sdrest_proto::id::{Attempt, JobId};
+use sqlx::{Row, SqliteConnection};
 use std::time::Duration;
 
 /// How long an Idempotency-Key is remembered.
 const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Gives the owner's number, how many jobs wait, and how many of them are the owner's. Ended jobs are not in
+/// that index. Whoever has rested is brought up to the present virtual time; for an owner with waiting jobs
+/// that changes nothing, because the least served one is always served next.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; \
+    INSERT INTO owners (subject, served) SELECT ?, virtual_time FROM fairness WHERE only = 1 \
+    ON CONFLICT (subject) DO UPDATE SET served = max(served, excluded.served) RETURNING id, \
+    (SELECT count(*) FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued') AS everybody, \
+    (SELECT count(*) FROM jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND owner = owners.id) AS own";
+pub(super) const EARLIER: &str =
+    "SELECT id, body_sha256 FROM jobs INDEXED BY jobs_keys WHERE owner = ? AND idempotency_key = ?";
+pub(super) const FORGET_KEY: &str = "UPDATE jobs INDEXED BY jobs_keys SET idempotency_key = NULL \
+    WHERE owner = ? AND idempotency_key = ? AND created < ?";
+const WRITE: &str = "INSERT INTO jobs (id, owner, owner_name, kind, state, request, request_id, model, seed, cost, \
+    created, idempotency_key, body_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); COMMIT";
+
 pub(super) async fn insert(
-    mut tx: Transaction<'static, Sqlite>,
+    writer: &mut SqliteConnection,
     new: NewJob,
     limits: Limits,
 ) -> Result<Result<Inserted, Refusal>, StoreError> {
-    let now = UnixMillis::now();
-    let owner = owner(&mut tx, &new).await?;
-    match earlier(&mut tx, owner, &new, now).await? {
-        Earlier::None => {}
-        Earlier::Same(job) => return Ok(Ok(Inserted::Replayed(*job))),
-        Earlier::Other => return Ok(Err(Refusal::KeyReused)),
-    }
-    if let Some(refusal) = over(&mut tx, owner, limits).await? {
-        return Ok(Err(refusal));
-    }
-    let id = JobId::random();
-    write(&mut tx, owner, id, &new, now).await?;
-    let job = look::job(&mut tx, id)
-        .await?
-        .ok_or_else(|| StoreError::corrupt("jobs", "a new row is missing"))?;
-    tx.commit().await?;
-    Ok(Ok(Inserted::Fresh(job)))
-}
-
-/// The owner's number. Whoever has rested is brought up to the present virtual time; for an owner with
-/// waiting jobs that changes nothing, because the least served one is always served next.
-async fn owner(tx: &mut SqliteConnection, new: &NewJob) -> Result<i64, StoreError> {
-    let statement = "INSERT INTO owners (subject, served) SELECT ?, virtual_time FROM fairness WHERE only = 1 \
-                     ON CONFLICT (subject) DO UPDATE SET served = max(served, excluded.served) RETURNING id";
-    let row = sqlx::query(statement).bind(new.owner.as_str()).fetch_one(tx).await?;
-    Ok(row.try_get("id")?)
+    let created = UnixMillis::now();
+    let found = sqlx::query(BEGIN).bind(new.owner.as_str()).fetch_all(&mut *writer).await?;
+    let row = found.first().ok_or_else(|| StoreError::corrupt("owners", "a new row is missing"))?;
+    let owner: i64 = row.try_get("id")?;
+    let answer = match earlier(writer, owner, &new, created).await? {
+        Earlier::Same(job) => Ok(Inserted::Replayed(*job)),
+        Earlier::Other => Err(Refusal::KeyReused),
+        Earlier::None => {
+            match over_limit(rows::number(row, "everybody")?, rows::number(row, "own")?, limits) {
+                Some(refusal) => Err(refusal),
+                None => return Ok(Ok(Inserted::Fresh(write(writer, owner, new, created).await?))),
+            }
+        }
+    };
+    // Nothing is kept of a request that made no job.
+    sqlx::query("ROLLBACK").execute(writer).await?;
+    Ok(answer)
 }
 
 enum Earlier {
@@ -66,15 +72,14 @@ async fn earlier(
     now: UnixMillis,
 ) -> Result<Earlier, StoreError> {
     let Some(key) = &new.idempotency_key else { return Ok(Earlier::None) };
-    sqlx::query("UPDATE jobs SET idempotency_key = NULL WHERE owner = ? AND idempotency_key = ? AND created < ?")
+    sqlx::query(FORGET_KEY)
         .bind(owner)
         .bind(&key.key)
         .bind(now.before(KEY_LIFETIME).0)
         .execute(&mut *tx)
         .await?;
-    let statement = "SELECT id, body_sha256 FROM jobs WHERE owner = ? AND idempotency_key = ?";
     let Some(row) =
-        sqlx::query(statement).bind(owner).bind(&key.key).fetch_optional(&mut *tx).await?
+        sqlx::query(EARLIER).bind(owner).bind(&key.key).fetch_optional(&mut *tx).await?
     else {
         return Ok(Earlier::None);
     };
@@ -89,32 +94,23 @@ async fn earlier(
 }
 
 /// The limit that one more job would pass.
-async fn over(
-    tx: &mut SqliteConnection,
-    owner: i64,
-    limits: Limits,
-) -> Result<Option<Refusal>, StoreError> {
-    let statement = "SELECT count(*) AS everybody, coalesce(sum(owner = ?), 0) AS own FROM jobs WHERE state = 'queued'";
-    let row = sqlx::query(statement).bind(owner).fetch_one(tx).await?;
-    let everybody: u32 = rows::number(&row, "everybody")?;
-    let own: u32 = rows::number(&row, "own")?;
+fn over_limit(everybody: u32, own: u32, limits: Limits) -> Option<Refusal> {
     if own >= limits.queued_per_owner {
-        return Ok(Some(Refusal::QuotaExceeded { queued: own }));
+        return Some(Refusal::QuotaExceeded { queued: own });
     }
-    Ok((everybody >= limits.queued).then_some(Refusal::QueueFull { queued: everybody }))
+    (everybody >= limits.queued).then_some(Refusal::QueueFull { queued: everybody })
 }
 
+/// Writes the row and commits. Gives the job as the row has it.
 async fn write(
     tx: &mut SqliteConnection,
     owner: i64,
-    id: JobId,
-    new: &NewJob,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    let statement = "INSERT INTO jobs (id, owner, owner_name, kind, state, request, request_id, model, seed, cost, \
-                     created, idempotency_key, body_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    new: NewJob,
+    created: UnixMillis,
+) -> Result<Job, StoreError> {
+    let id = JobId::random();
     let key = new.idempotency_key.as_ref();
-    sqlx::query(statement)
+    sqlx::query(WRITE)
         .bind(id.to_string())
         .bind(owner)
         .bind(&new.owner_name)
@@ -125,10 +121,29 @@ async fn write(
         .bind(new.request.model.as_str())
         .bind(look::signed(u64::from(new.request.seed)))
         .bind(look::signed(fairness::cost(&new.request)))
-        .bind(now.0)
+        .bind(created.0)
         .bind(key.map(|key| key.key.as_str()))
         .bind(key.map(|key| key.body_sha256.as_slice()))
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(Job {
+        id,
+        owner: new.owner,
+        owner_name: new.owner_name,
+        kind: new.kind,
+        state: JobState::Queued,
+        request: new.request,
+        request_id: new.request_id,
+        attempt: Attempt(0),
+        worker_deaths: 0,
+        profile: None,
+        created,
+        started: None,
+        ended: None,
+        fault: None,
+        images: Vec::new(),
+        progress: Progress::default(),
+        position: None,
+        eta_seconds: None,
+    })
 }

@@ -4,7 +4,7 @@
 use crate::jobs::{
     clock::UnixMillis,
     fairness,
-    job::{ImageRecord, Job},
+    job::ImageRecord,
     state::{JobState, Transition},
     store::{
         record::{
@@ -19,114 +19,130 @@ use sdrest_proto::{
     error::{ErrorCode, Fault},
     id::{Attempt, ImageId, JobId},
 };
-use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-pub(super) async fn recover(pool: &SqlitePool) -> Result<u64, StoreError> {
-    let statement = "UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'";
-    Ok(sqlx::query(statement).execute(pool).await?.rows_affected())
+pub(super) const RECOVER: &str = "UPDATE jobs INDEXED BY jobs_running SET state = 'queued', started = NULL WHERE state = 'running'";
+/// The least served owner's oldest waiting job; among owners served alike, the oldest. Only the first job of
+/// each owner is read whole.
+pub(super) const NEXT: &str = "WITH heads AS (SELECT min(arrival) AS arrival FROM jobs INDEXED BY jobs_waiting \
+    WHERE state = 'queued' AND model NOT IN (SELECT value FROM json_each(?)) GROUP BY owner) \
+    SELECT jobs.*, owners.subject, owners.served FROM heads CROSS JOIN jobs ON jobs.arrival = heads.arrival \
+    CROSS JOIN owners ON owners.id = jobs.owner ORDER BY owners.served, jobs.arrival LIMIT 1";
+
+/// Moves virtual time to where the owner stands and charges the owner (by nothing, where an earlier attempt
+/// was charged), and hands the job out.
+const CLAIM: &str = "BEGIN IMMEDIATE; \
+    UPDATE fairness SET virtual_time = max(virtual_time, (SELECT served FROM owners WHERE id = ?)) WHERE only = 1 AND ?; \
+    UPDATE owners SET served = served + ? WHERE id = ?; \
+    UPDATE jobs SET state = 'running', attempt = ?, started = ?, profile = ? WHERE id = ?; COMMIT";
+
+/// The pictures come as one JSON array. Neither statement does anything for an attempt that is not the running
+/// one; the row that the second gives says which it was.
+const FINISH: &str = "BEGIN IMMEDIATE; \
+    INSERT INTO images (id, job, owner, attempt, place, seed, width, height, sha256, blob_key, bytes, created) \
+    SELECT value ->> 'id', jobs.id, jobs.owner, jobs.attempt, value ->> 'place', value ->> 'seed', value ->> 'width', \
+    value ->> 'height', value ->> 'sha256', value ->> 'key', value ->> 'bytes', value ->> 'created' \
+    FROM jobs CROSS JOIN json_each(?) WHERE jobs.id = ? AND jobs.state = 'running' AND jobs.attempt = ?; \
+    UPDATE jobs SET state = 'done', ended = ? WHERE id = ? AND state = 'running' AND attempt = ? RETURNING arrival; \
+    COMMIT";
+
+pub(super) async fn recover(writer: &mut SqliteConnection) -> Result<u64, StoreError> {
+    Ok(sqlx::query(RECOVER).execute(writer).await?.rows_affected())
 }
 
 pub(super) async fn claim(
-    mut tx: Transaction<'static, Sqlite>,
+    writer: &mut SqliteConnection,
     request: ClaimRequest,
 ) -> Result<Claim, StoreError> {
     let excluded = serde_json::to_string(&request.excluded_models)
         .map_err(|error| StoreError::corrupt("a list of models", error))?;
-    let statement = "SELECT jobs.*, owners.subject, owners.served FROM jobs JOIN owners ON owners.id = jobs.owner \
-                     WHERE jobs.state = 'queued' AND jobs.model NOT IN (SELECT value FROM json_each(?)) \
-                     ORDER BY owners.served, jobs.arrival LIMIT 1";
-    let Some(row) = sqlx::query(statement).bind(excluded).fetch_optional(&mut *tx).await? else {
+    // Nobody else writes meanwhile, so that what was chosen here is still there below.
+    let Some(row) = sqlx::query(NEXT).bind(excluded).fetch_optional(&mut *writer).await? else {
         return Ok(Claim::Nothing);
     };
-    let mut job = rows::job(&row)?;
+    let mut job = match rows::job(&row) {
+        Ok(job) => job,
+        Err(error) => return fail_unreadable(writer, &row, &error).await,
+    };
     if job.worker_deaths > 0 && request.company == Company::Beside {
         return Ok(Claim::Hold);
     }
     let owner: i64 = row.try_get("owner")?;
-    charge(&mut tx, owner, &job).await?;
+    let first = job.attempt.0 == 0;
     job.state = job.state.after(Transition::Claim).unwrap_or(JobState::Running);
     job.attempt = Attempt(job.attempt.0.saturating_add(1));
     job.started = Some(UnixMillis::now());
     job.profile = Some(request.profile);
-    sqlx::query(
-        "UPDATE jobs SET state = 'running', attempt = ?, started = ?, profile = ? WHERE id = ?",
-    )
-    .bind(job.attempt.0)
-    .bind(job.started.map(|at| at.0))
-    .bind(job.profile.as_deref())
-    .bind(job.id.to_string())
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
+    sqlx::query(CLAIM)
+        .bind(owner)
+        .bind(first)
+        .bind(if first { signed(fairness::cost(&job.request)) } else { 0 })
+        .bind(owner)
+        .bind(job.attempt.0)
+        .bind(job.started.map(|at| at.0))
+        .bind(job.profile.as_deref())
+        .bind(job.id.to_string())
+        .execute(writer)
+        .await?;
     Ok(Claim::Job { job: Box::new(job), share: owner.unsigned_abs() })
 }
 
-/// Moves virtual time to where the owner stands, and charges the owner, once a job.
-async fn charge(tx: &mut SqliteConnection, owner: i64, job: &Job) -> Result<(), StoreError> {
-    if job.attempt.0 > 0 {
-        return Ok(());
-    }
-    let statement = "UPDATE fairness SET virtual_time = max(virtual_time, (SELECT served FROM owners WHERE id = ?)) \
-                     WHERE only = 1";
-    sqlx::query(statement).bind(owner).execute(&mut *tx).await?;
-    sqlx::query("UPDATE owners SET served = served + ? WHERE id = ?")
-        .bind(signed(fairness::cost(&job.request)))
-        .bind(owner)
-        .execute(tx)
+/// Ends a waiting job whose row this build cannot read: left where it is, it would stand before all others
+/// for ever.
+async fn fail_unreadable(
+    writer: &mut SqliteConnection,
+    row: &SqliteRow,
+    cause: &StoreError,
+) -> Result<Claim, StoreError> {
+    let id: &str = row.try_get("id")?;
+    tracing::error!(job = id, error = %cause, "a waiting job cannot be read and has failed");
+    sqlx::query("UPDATE jobs SET state = 'failed', ended = ?, error_code = ?, error_message = ? WHERE arrival = ?")
+        .bind(UnixMillis::now().0)
+        .bind(ErrorCode::Internal.as_str())
+        .bind("the stored job could not be read; the server's log says why")
+        .bind(row.try_get::<i64, _>("arrival")?)
+        .execute(writer)
         .await?;
-    Ok(())
+    Ok(Claim::Unreadable(id.parse().ok()))
 }
 
 pub(super) async fn finish(
-    mut tx: Transaction<'static, Sqlite>,
+    writer: &mut SqliteConnection,
     job: JobId,
     attempt: Attempt,
     images: Vec<ImageRecord>,
 ) -> Result<Recorded, StoreError> {
-    let statement = "UPDATE jobs SET state = 'done', ended = ? WHERE id = ? AND state = 'running' AND attempt = ? \
-                     RETURNING owner";
-    let row = sqlx::query(statement)
+    let images: Vec<_> = images.iter().map(picture).collect();
+    let images = serde_json::to_string(&images)
+        .map_err(|error| StoreError::corrupt("a list of pictures", error))?;
+    let ended = sqlx::query(FINISH)
+        .bind(images)
+        .bind(job.to_string())
+        .bind(attempt.0)
         .bind(UnixMillis::now().0)
         .bind(job.to_string())
         .bind(attempt.0)
-        .fetch_optional(&mut *tx)
+        .fetch_all(writer)
         .await?;
-    let Some(row) = row else { return Ok(Recorded::Stale) };
-    let owner: i64 = row.try_get("owner")?;
-    for image in &images {
-        record(&mut tx, owner, image).await?;
-    }
-    tx.commit().await?;
-    Ok(Recorded::Yes)
+    Ok(if ended.is_empty() { Recorded::Stale } else { Recorded::Yes })
 }
 
-async fn record(
-    tx: &mut SqliteConnection,
-    owner: i64,
-    image: &ImageRecord,
-) -> Result<(), StoreError> {
-    let statement = "INSERT INTO images (id, job, owner, attempt, place, seed, width, height, sha256, blob_key, bytes, \
-                     created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    sqlx::query(statement)
-        .bind(image.id.to_string())
-        .bind(image.job.to_string())
-        .bind(owner)
-        .bind(image.attempt.0)
-        .bind(image.index)
-        .bind(signed(image.seed))
-        .bind(image.width)
-        .bind(image.height)
-        .bind(&image.sha256)
-        .bind(&image.key)
-        .bind(signed(image.bytes))
-        .bind(image.created.0)
-        .execute(tx)
-        .await?;
-    Ok(())
+fn picture(image: &ImageRecord) -> serde_json::Value {
+    serde_json::json!({
+        "id": image.id.to_string(),
+        "place": image.index,
+        "seed": signed(image.seed),
+        "width": image.width,
+        "height": image.height,
+        "sha256": image.sha256,
+        "key": image.key,
+        "bytes": signed(image.bytes),
+        "created": image.created.0,
+    })
 }
 
 pub(super) async fn fail(
-    pool: &SqlitePool,
+    writer: &mut SqliteConnection,
     job: JobId,
     attempt: Attempt,
     fault: Fault,
@@ -139,13 +155,19 @@ pub(super) async fn fail(
         .bind(&fault.message)
         .bind(job.to_string())
         .bind(attempt.0)
-        .execute(pool)
+        .execute(writer)
         .await?;
     Ok(if done.rows_affected() == 1 { Recorded::Yes } else { Recorded::Stale })
 }
 
+const REQUEUE: &str = "BEGIN IMMEDIATE; \
+    UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + (?1 IS NOT NULL), \
+    deaths_there = CASE WHEN ?1 IS NULL THEN deaths_there WHEN death_step = ?1 THEN deaths_there + 1 ELSE 1 END, \
+    death_step = coalesce(?1, death_step) \
+    WHERE id = ?2 AND state = 'running' AND attempt = ?3 RETURNING worker_deaths, deaths_there";
+
 pub(super) async fn requeue(
-    mut tx: Transaction<'static, Sqlite>,
+    writer: &mut SqliteConnection,
     job: JobId,
     attempt: Attempt,
     blame: Blame,
@@ -154,31 +176,33 @@ pub(super) async fn requeue(
         Blame::Suspect { step } => Some(step),
         Blame::Innocent => None,
     };
-    let statement = "UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + (?1 IS NOT NULL), \
-                     deaths_there = CASE WHEN ?1 IS NULL THEN deaths_there WHEN death_step = ?1 THEN deaths_there + 1 \
-                     ELSE 1 END, death_step = coalesce(?1, death_step) \
-                     WHERE id = ?2 AND state = 'running' AND attempt = ?3 RETURNING worker_deaths, deaths_there";
-    let row = sqlx::query(statement)
+    let found = sqlx::query(REQUEUE)
         .bind(step)
         .bind(job.to_string())
         .bind(attempt.0)
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *writer)
         .await?;
-    let Some(row) = row else { return Ok(Requeued::Stale) };
-    let deaths: u32 = rows::number(&row, "worker_deaths")?;
-    let there: u32 = rows::number(&row, "deaths_there")?;
-    let outcome = if there >= MAX_DEATHS_AT_A_STEP || deaths >= MAX_WORKER_DEATHS {
-        let place =
-            step.map(|step| format!(", the last time after step {step}")).unwrap_or_default();
-        let message = format!(
-            "the worker died {deaths} times while it worked on this job{place}; it will not be tried again"
-        );
-        give_up(&mut tx, job, message).await?;
-        Requeued::Quarantined
-    } else {
-        Requeued::Waiting
+    let outcome = match found.first() {
+        None => Requeued::Stale,
+        Some(row) => {
+            let deaths: u32 = rows::number(row, "worker_deaths")?;
+            let there: u32 = rows::number(row, "deaths_there")?;
+            if there >= MAX_DEATHS_AT_A_STEP || deaths >= MAX_WORKER_DEATHS {
+                let place = step
+                    .map(|step| format!(", the last time after step {step}"))
+                    .unwrap_or_default();
+                let message = format!(
+                    "the worker died {deaths} times, or sent what it was not asked for, while it worked on this \
+                     job{place}; it will not be tried again"
+                );
+                give_up(writer, job, message).await?;
+                Requeued::Quarantined
+            } else {
+                Requeued::Waiting
+            }
+        }
     };
-    tx.commit().await?;
+    sqlx::query("COMMIT").execute(writer).await?;
     Ok(outcome)
 }
 
@@ -193,26 +217,29 @@ async fn give_up(tx: &mut SqliteConnection, job: JobId, message: String) -> Resu
     Ok(())
 }
 
+/// The state that the job left or, where it had ended, the one that it is in.
 pub(super) async fn cancel(
-    mut tx: Transaction<'static, Sqlite>,
+    writer: &mut SqliteConnection,
     job: JobId,
 ) -> Result<Option<JobState>, StoreError> {
-    let Some(found) = look::job(&mut tx, job).await? else { return Ok(None) };
+    let Some(found) = look::job(writer, job).await? else { return Ok(None) };
     if found.state.after(Transition::Cancel).is_some() {
         sqlx::query("UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ?")
             .bind(UnixMillis::now().0)
             .bind(job.to_string())
-            .execute(&mut *tx)
+            .execute(writer)
             .await?;
-        tx.commit().await?;
     }
     Ok(Some(found.state))
 }
 
-pub(super) async fn delete_image(pool: &SqlitePool, image: ImageId) -> Result<bool, StoreError> {
+pub(super) async fn delete_image(
+    writer: &mut SqliteConnection,
+    image: ImageId,
+) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM images WHERE id = ?")
         .bind(image.to_string())
-        .execute(pool)
+        .execute(writer)
         .await?;
     Ok(done.rows_affected() == 1)
 }

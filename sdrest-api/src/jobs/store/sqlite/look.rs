@@ -15,6 +15,49 @@ use sdrest_proto::{
 };
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
+/// Everybody's waiting and running jobs. Ended ones are in neither index, however many there are.
+pub(super) const COUNTS: &str = "SELECT 'queued' AS state, count(*) AS jobs FROM jobs INDEXED BY jobs_waiting \
+    WHERE state = 'queued' UNION ALL \
+    SELECT 'running' AS state, count(*) AS jobs FROM jobs INDEXED BY jobs_running WHERE state = 'running'";
+pub(super) const COUNTS_OF_OWNER: &str = "SELECT state, count(*) AS jobs FROM jobs INDEXED BY jobs_of_owner \
+    WHERE owner = (SELECT id FROM owners WHERE subject = ?) AND state IN ('queued', 'running') GROUP BY state";
+pub(super) const WAITING: &str = "SELECT jobs.id, jobs.cost, jobs.arrival, jobs.attempt, owners.subject, owners.served \
+    FROM jobs INDEXED BY jobs_waiting CROSS JOIN owners ON owners.id = jobs.owner WHERE jobs.state = 'queued'";
+
+// Lists, one statement for each kind of filter, so that each finds its index. The parameters are the same
+// everywhere: owner, state, before, limit. The cursor of a job that is not there ends the list.
+const JOBS: &str = "SELECT jobs.*, owners.subject FROM jobs CROSS JOIN owners ON owners.id = jobs.owner \
+    WHERE (?1 IS NULL) AND (?2 IS NULL OR jobs.state = ?2) AND jobs.arrival < \
+    CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
+    ORDER BY jobs.arrival DESC LIMIT ?4";
+const JOBS_OF_OWNER: &str = "SELECT jobs.*, owners.subject \
+    FROM jobs INDEXED BY jobs_by_arrival CROSS JOIN owners ON owners.id = jobs.owner \
+    WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND (?2 IS NULL) AND jobs.arrival < \
+    CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
+    ORDER BY jobs.arrival DESC LIMIT ?4";
+const JOBS_OF_OWNER_IN_STATE: &str = "SELECT jobs.*, owners.subject \
+    FROM jobs INDEXED BY jobs_of_owner CROSS JOIN owners ON owners.id = jobs.owner \
+    WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND jobs.state = ?2 AND jobs.arrival < \
+    CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
+    ORDER BY jobs.arrival DESC LIMIT ?4";
+
+/// The statement for lists that are narrowed to an owner, to a state, to both or to neither.
+pub(super) fn jobs_statement(filter: &JobFilter) -> &'static str {
+    match (&filter.owner, filter.state) {
+        (None, _) => JOBS,
+        (Some(_), None) => JOBS_OF_OWNER,
+        (Some(_), Some(_)) => JOBS_OF_OWNER_IN_STATE,
+    }
+}
+
+// Ids are lower-case hex, which "~" follows.
+pub(super) const IMAGES: &str = "SELECT images.*, owners.subject FROM images CROSS JOIN owners ON owners.id = images.owner \
+    WHERE (?1 IS NULL) AND images.id < coalesce(?2, '~') ORDER BY images.id DESC LIMIT ?3";
+pub(super) const IMAGES_OF_OWNER: &str = "SELECT images.*, owners.subject \
+    FROM images INDEXED BY images_of_owner CROSS JOIN owners ON owners.id = images.owner \
+    WHERE images.owner = (SELECT id FROM owners WHERE subject = ?1) AND images.id < coalesce(?2, '~') \
+    ORDER BY images.id DESC LIMIT ?3";
+
 /// SQLite's integers are signed; everything kept in one is far below 2⁶³.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -46,11 +89,7 @@ pub(super) async fn jobs(
     connection: &mut SqliteConnection,
     filter: JobFilter,
 ) -> Result<Vec<Job>, StoreError> {
-    let statement = "SELECT jobs.*, owners.subject FROM jobs JOIN owners ON owners.id = jobs.owner \
-                     WHERE (?1 IS NULL OR owners.subject = ?1) AND (?2 IS NULL OR jobs.state = ?2) \
-                     AND (?3 IS NULL OR jobs.arrival < (SELECT arrival FROM jobs WHERE id = ?3)) \
-                     ORDER BY jobs.arrival DESC LIMIT ?4";
-    let found = sqlx::query(statement)
+    let found = sqlx::query(jobs_statement(&filter))
         .bind(filter.owner.as_ref().map(Subject::as_str))
         .bind(filter.state.map(JobState::as_str))
         .bind(filter.before.map(|job| job.to_string()))
@@ -69,16 +108,8 @@ pub(super) async fn counts(
     owner: Option<Subject>,
 ) -> Result<Counts, StoreError> {
     let found = match owner {
-        None => {
-            sqlx::query("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
-                .fetch_all(pool)
-                .await?
-        }
-        Some(owner) => {
-            let statement = "SELECT state, count(*) AS jobs FROM jobs \
-                             WHERE owner = (SELECT id FROM owners WHERE subject = ?) GROUP BY state";
-            sqlx::query(statement).bind(owner.as_str()).fetch_all(pool).await?
-        }
+        None => sqlx::query(COUNTS).fetch_all(pool).await?,
+        Some(owner) => sqlx::query(COUNTS_OF_OWNER).bind(owner.as_str()).fetch_all(pool).await?,
     };
     let mut counts = Counts::default();
     for row in &found {
@@ -86,20 +117,18 @@ pub(super) async fn counts(
         match rows::parsed::<JobState>(row, "state")? {
             JobState::Queued => counts.queued = jobs,
             JobState::Running => counts.running = jobs,
-            JobState::Done => counts.done = jobs,
-            JobState::Failed => counts.failed = jobs,
-            JobState::Cancelled => counts.cancelled = jobs,
+            JobState::Done | JobState::Failed | JobState::Cancelled => {}
         }
     }
     Ok(counts)
 }
 
+/// The waiting jobs. One that cannot be read is left out: it fails when its turn comes, and until then it must
+/// not hide where all others stand.
 pub(super) async fn waiting(pool: &SqlitePool) -> Result<Vec<Waiting>, StoreError> {
-    let statement = "SELECT jobs.id, jobs.cost, jobs.arrival, jobs.attempt, owners.subject, owners.served \
-                     FROM jobs JOIN owners ON owners.id = jobs.owner WHERE jobs.state = 'queued'";
-    let found = sqlx::query(statement).fetch_all(pool).await?;
+    let found = sqlx::query(WAITING).fetch_all(pool).await?;
     let waiting = found.iter().map(|row| {
-        Ok(Waiting {
+        Ok::<_, StoreError>(Waiting {
             job: rows::parsed(row, "id")?,
             owner: rows::subject(row)?,
             served: rows::number(row, "served")?,
@@ -108,7 +137,7 @@ pub(super) async fn waiting(pool: &SqlitePool) -> Result<Vec<Waiting>, StoreErro
             charged: rows::number::<u32>(row, "attempt")? > 0,
         })
     });
-    waiting.collect()
+    Ok(waiting.filter_map(Result::ok).collect())
 }
 
 pub(super) async fn image(
@@ -125,10 +154,7 @@ pub(super) async fn images(
     owner: Option<Subject>,
     page: Page<ImageId>,
 ) -> Result<Vec<OwnedImage>, StoreError> {
-    let statement = "SELECT images.*, owners.subject FROM images JOIN owners ON owners.id = images.owner \
-                     WHERE (?1 IS NULL OR owners.subject = ?1) AND (?2 IS NULL OR images.id < ?2) \
-                     ORDER BY images.id DESC LIMIT ?3";
-    let found = sqlx::query(statement)
+    let found = sqlx::query(if owner.is_some() { IMAGES_OF_OWNER } else { IMAGES })
         .bind(owner.as_ref().map(Subject::as_str))
         .bind(page.before.map(|image| image.to_string()))
         .bind(page.limit)

@@ -1,10 +1,16 @@
 //! The store in SQLite: WAL with synchronous=FULL (sqlite.org/pragma.html: durable over a loss of power), one
-//! connection that writes, under BEGIN IMMEDIATE, and a few that read. The statements are written out in
-//! full; no value ever becomes part of one.
+//! writer at a time and a few connections that read. The statements are written out in full; no value ever
+//! becomes part of one.
+//!
+//! Each call to SQLite is a hop to another thread and back, which costs more than the statement itself. So a
+//! change is one text of several statements between BEGIN IMMEDIATE and COMMIT. The texts are run to their
+//! end or rolled back: whoever changes something here must not be dropped half-way.
 
 mod accept;
 mod advance;
 mod look;
+#[cfg(test)]
+mod tests;
 
 use crate::jobs::{
     fairness::Waiting,
@@ -22,19 +28,29 @@ use sdrest_proto::{
     identity::Subject,
 };
 use sqlx::{
-    SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
+use tokio::sync::Mutex;
 
 /// Connections that read.
 const READERS: u32 = 4;
 
 /// Jobs in one SQLite file.
 pub struct SqliteStore {
-    write: SqlitePool,
+    write: Mutex<Writers>,
     read: SqlitePool,
+}
+
+/// One of them at a time writes.
+struct Writers {
+    /// What it commits is on disk when the commit returns.
+    durable: SqliteConnection,
+    /// What it commits outlives this process at once, and a loss of power after the next durable commit. Only
+    /// for claims: one that is lost leaves the job waiting, and its attempt died with the worker.
+    lazy: SqliteConnection,
 }
 
 impl SqliteStore {
@@ -49,47 +65,64 @@ impl SqliteStore {
             // The sandbox leaves no other folder to write to.
             .pragma("temp_store", "MEMORY")
             .busy_timeout(Duration::from_secs(30));
-        let pool = |most| {
-            SqlitePoolOptions::new()
-                .max_connections(most)
-                .min_connections(1)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-        };
-        let write = pool(1).connect_with(options.clone()).await?;
-        migrations().run(&write).await?;
-        let read = pool(READERS).connect_with(options).await?;
-        Ok(Self { write, read })
-    }
-
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await?;
+        migrations().run(&read).await?;
+        let durable = options.clone().connect().await?;
+        let lazy = options.synchronous(SqliteSynchronous::Normal).connect().await?;
+        Ok(Self { write: Mutex::new(Writers { durable, lazy }), read })
     }
 }
 
+/// Leaves no transaction open behind a change that failed.
+async fn settle<T>(
+    connection: &mut SqliteConnection,
+    changed: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if changed.is_err() {
+        // It fails where SQLite has rolled back by itself already.
+        let _ = sqlx::query("ROLLBACK").execute(connection).await;
+    }
+    changed
+}
+
 fn migrations() -> Migrator {
-    let first = include_str!("../../../../migrations/0001_jobs.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "jobs".into(),
-        MigrationType::Simple,
-        first,
-        false,
-    )])
+    let step = |version, name: &'static str, text: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        step(1, "jobs", include_str!("../../../../migrations/0001_jobs.sql")),
+        step(2, "lists", include_str!("../../../../migrations/0002_lists.sql")),
+    ])
 }
 
 impl JobStore for SqliteStore {
     fn insert(&self, new: NewJob, limits: Limits) -> Answer<'_, Result<Inserted, Refusal>> {
-        async move { accept::insert(self.begin().await?, new, limits).await }.boxed()
+        async move {
+            let writer = &mut self.write.lock().await.durable;
+            let inserted = accept::insert(writer, new, limits).await;
+            settle(writer, inserted).await
+        }
+        .boxed()
     }
 
     fn recover(&self) -> Answer<'_, u64> {
-        advance::recover(&self.write).boxed()
+        async move { advance::recover(&mut self.write.lock().await.durable).await }.boxed()
     }
 
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim> {
-        async move { advance::claim(self.begin().await?, request).await }.boxed()
+        async move {
+            let writer = &mut self.write.lock().await.lazy;
+            let claimed = advance::claim(writer, request).await;
+            settle(writer, claimed).await
+        }
+        .boxed()
     }
 
     fn finish(
@@ -98,19 +131,32 @@ impl JobStore for SqliteStore {
         attempt: Attempt,
         images: Vec<ImageRecord>,
     ) -> Answer<'_, Recorded> {
-        async move { advance::finish(self.begin().await?, job, attempt, images).await }.boxed()
+        async move {
+            let writer = &mut self.write.lock().await.durable;
+            let finished = advance::finish(writer, job, attempt, images).await;
+            settle(writer, finished).await
+        }
+        .boxed()
     }
 
     fn fail(&self, job: JobId, attempt: Attempt, fault: Fault) -> Answer<'_, Recorded> {
-        advance::fail(&self.write, job, attempt, fault).boxed()
+        async move {
+            advance::fail(&mut self.write.lock().await.durable, job, attempt, fault).await
+        }
+        .boxed()
     }
 
     fn requeue(&self, job: JobId, attempt: Attempt, blame: Blame) -> Answer<'_, Requeued> {
-        async move { advance::requeue(self.begin().await?, job, attempt, blame).await }.boxed()
+        async move {
+            let writer = &mut self.write.lock().await.durable;
+            let requeued = advance::requeue(writer, job, attempt, blame).await;
+            settle(writer, requeued).await
+        }
+        .boxed()
     }
 
     fn cancel(&self, job: JobId) -> Answer<'_, Option<JobState>> {
-        async move { advance::cancel(self.begin().await?, job).await }.boxed()
+        async move { advance::cancel(&mut self.write.lock().await.durable, job).await }.boxed()
     }
 
     fn job(&self, job: JobId) -> Answer<'_, Option<Job>> {
@@ -138,7 +184,8 @@ impl JobStore for SqliteStore {
     }
 
     fn delete_image(&self, image: ImageId) -> Answer<'_, bool> {
-        advance::delete_image(&self.write, image).boxed()
+        async move { advance::delete_image(&mut self.write.lock().await.durable, image).await }
+            .boxed()
     }
 
     fn has_blob(&self, key: String) -> Answer<'_, bool> {

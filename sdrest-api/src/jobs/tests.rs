@@ -1,0 +1,98 @@
+//! The queue over a store that fails after it has accepted.
+
+use super::{
+    Job, JobState, NewJob, OwnedImage, Page, Queue, QueueLimits, SubmitPermit,
+    fairness::Waiting,
+    job::ImageRecord,
+    store::{
+        Answer, Blame, Claim, ClaimRequest, Counts, Inserted, JobFilter, JobStore, Limits,
+        Recorded, Refusal, Requeued, StoreError, conformance::new_job, sqlite::SqliteStore,
+    },
+};
+use futures::FutureExt;
+use sdrest_proto::{
+    error::Fault,
+    id::{Attempt, ImageId, JobId},
+    identity::Subject,
+};
+use std::sync::Arc;
+
+struct Allowed;
+impl SubmitPermit for Allowed {}
+
+/// Accepts, and cannot be read.
+struct WriteOnly(SqliteStore);
+
+fn unreadable<T: Send>() -> Answer<'static, T> {
+    async { Err(StoreError::corrupt("the disk", "nothing comes back from it")) }.boxed()
+}
+
+impl JobStore for WriteOnly {
+    fn insert(&self, new: NewJob, limits: Limits) -> Answer<'_, Result<Inserted, Refusal>> {
+        self.0.insert(new, limits)
+    }
+    fn recover(&self) -> Answer<'_, u64> {
+        self.0.recover()
+    }
+    fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim> {
+        self.0.claim(request)
+    }
+    fn finish(
+        &self,
+        job: JobId,
+        attempt: Attempt,
+        images: Vec<ImageRecord>,
+    ) -> Answer<'_, Recorded> {
+        self.0.finish(job, attempt, images)
+    }
+    fn fail(&self, job: JobId, attempt: Attempt, fault: Fault) -> Answer<'_, Recorded> {
+        self.0.fail(job, attempt, fault)
+    }
+    fn requeue(&self, job: JobId, attempt: Attempt, blame: Blame) -> Answer<'_, Requeued> {
+        self.0.requeue(job, attempt, blame)
+    }
+    fn cancel(&self, job: JobId) -> Answer<'_, Option<JobState>> {
+        self.0.cancel(job)
+    }
+    fn job(&self, _: JobId) -> Answer<'_, Option<Job>> {
+        unreadable()
+    }
+    fn jobs(&self, _: JobFilter) -> Answer<'_, Vec<Job>> {
+        unreadable()
+    }
+    fn counts(&self, _: Option<Subject>) -> Answer<'_, Counts> {
+        unreadable()
+    }
+    fn waiting(&self) -> Answer<'_, Vec<Waiting>> {
+        unreadable()
+    }
+    fn image(&self, _: ImageId) -> Answer<'_, Option<OwnedImage>> {
+        unreadable()
+    }
+    fn images(&self, _: Option<Subject>, _: Page<ImageId>) -> Answer<'_, Vec<OwnedImage>> {
+        unreadable()
+    }
+    fn delete_image(&self, image: ImageId) -> Answer<'_, bool> {
+        self.0.delete_image(image)
+    }
+    fn has_blob(&self, key: String) -> Answer<'_, bool> {
+        self.0.has_blob(key)
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_never_answered_as_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("jobs.db")).await.unwrap();
+    let queue = Queue::over(Arc::new(WriteOnly(store)), QueueLimits::default()).await.unwrap();
+    let plain = queue.submit(Allowed, new_job(1, 5)).await.unwrap();
+    let over_at_once = async {};
+    let waited = queue.submit_and_wait(Allowed, new_job(1, 5), over_at_once).await.unwrap();
+    assert_ne!(plain.id, waited.id);
+    for job in [plain, waited] {
+        assert_eq!((job.state, job.position), (JobState::Queued, None));
+    }
+    drop(queue);
+    let queue = Queue::open(&folder.path().join("jobs.db"), QueueLimits::default()).await.unwrap();
+    assert_eq!(queue.status(super::Scope::Any).await.unwrap().all.queued, 2);
+}

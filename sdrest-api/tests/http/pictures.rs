@@ -1,0 +1,169 @@
+//! Pictures and streams of jobs that have run, and what a guest learns of other people's.
+
+use super::{authd::TestAuthd, server::Server};
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+use futures::StreamExt;
+use sdrest_api::{
+    images::blob_key,
+    jobs::{
+        ImageRecord, Job, JobKind, NewJob, SubmitPermit,
+        clock::UnixMillis,
+        store::{Claim, ClaimRequest, Company, Recorded},
+        streams::MAX_STREAMS,
+    },
+};
+use sdrest_proto::{
+    authd::AuthMode,
+    bounds::{Dimension, GuidanceScale, ImageCount, ModelName, Prompt, Seed, Steps},
+    generation::GenerationRequest,
+    id::{ImageId, JobId, RequestId},
+    identity::Subject,
+    sampling::{SchedulerKind, SigmaSchedule},
+};
+use tower::ServiceExt;
+
+struct Allowed;
+impl SubmitPermit for Allowed {}
+
+fn new_job(owner: Subject) -> NewJob {
+    NewJob {
+        owner,
+        owner_name: "somebody".to_owned(),
+        kind: JobKind::TextToImage,
+        request: GenerationRequest {
+            model: ModelName::try_from("demo".to_owned()).unwrap(),
+            prompt: Prompt::try_from("a red circle".to_owned()).unwrap(),
+            negative_prompt: Prompt::empty(),
+            width: Dimension::try_from(64).unwrap(),
+            height: Dimension::try_from(64).unwrap(),
+            num_inference_steps: Steps::try_from(5).unwrap(),
+            guidance_scale: GuidanceScale::try_from(7.0).unwrap(),
+            scheduler: SchedulerKind::DpmSolverMultistep,
+            sigma_schedule: SigmaSchedule::Default,
+            seed: Seed::try_from(1).unwrap(),
+            num_images: ImageCount::try_from(1).unwrap(),
+            clip_skip: None,
+        },
+        request_id: RequestId::random(),
+        idempotency_key: None,
+    }
+}
+
+/// Ends the one waiting job as a dispatcher would, with a picture of these bytes.
+async fn finish(server: &Server, job: &Job, file: &[u8]) -> ImageId {
+    let work = server.queue.work();
+    let request = ClaimRequest {
+        excluded_models: Vec::new(),
+        profile: "cpu".to_owned(),
+        company: Company::Alone,
+    };
+    let Claim::Job { job: claimed, .. } = work.claim(request).await.unwrap() else {
+        panic!("nothing was claimed");
+    };
+    assert_eq!(claimed.id, job.id);
+    let (id, key) = (ImageId::random(), blob_key(job.id, claimed.attempt, 0));
+    server.blobs.put(&key, file.to_vec().into()).await.unwrap();
+    let image = ImageRecord {
+        id,
+        job: job.id,
+        attempt: claimed.attempt,
+        index: 0,
+        seed: 1,
+        width: 64,
+        height: 64,
+        sha256: "ab".repeat(32),
+        key,
+        bytes: file.len() as u64,
+        created: UnixMillis::now(),
+    };
+    let recorded = work.finish(job.id, claimed.attempt, vec![image]).await.unwrap();
+    assert_eq!(recorded, Recorded::Yes);
+    id
+}
+
+#[tokio::test]
+async fn a_picture_is_sent_as_it_lies_there() {
+    let server = Server::start(AuthMode::Pam).await;
+    let token = server.user();
+    let job = server.queue.submit(Allowed, new_job(Subject::unix(1000, 1))).await.unwrap();
+    let file: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    let id = finish(&server, &job, &file).await;
+    let get = |tag: Option<&str>| {
+        let mut request = Server::request(Method::GET, &format!("/api/v1/images/{id}"))
+            .header("host", "127.0.0.1:8080")
+            .header("authorization", format!("Bearer {token}"));
+        if let Some(tag) = tag {
+            request = request.header("if-none-match", tag);
+        }
+        server.router().oneshot(request.body(Body::empty()).unwrap())
+    };
+    let response = get(None).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let headers = response.headers().clone();
+    assert_eq!(headers["content-length"], "300000");
+    assert_eq!(headers["content-type"], "image/png");
+    let mut pieces = response.into_body().into_data_stream();
+    let (mut got, mut largest) = (Vec::new(), 0);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.unwrap();
+        largest = largest.max(piece.len());
+        got.extend_from_slice(&piece);
+    }
+    assert!(got == file, "other bytes came back");
+    assert!(largest < file.len() / 2, "the whole file was in memory");
+    let again = get(headers["etag"].to_str().ok()).await.unwrap();
+    assert_eq!(again.status(), 304);
+}
+
+#[tokio::test]
+async fn one_user_has_so_many_streams_and_no_more() {
+    let server = Server::start(AuthMode::Pam).await;
+    let token = server.user();
+    let job = server.queue.submit(Allowed, new_job(Subject::unix(1000, 1))).await.unwrap();
+    let watch = || {
+        let request = Server::request(Method::GET, &format!("/api/v1/jobs/{}/events", job.id))
+            .header("host", "127.0.0.1:8080")
+            .header("authorization", format!("Bearer {token}"));
+        server.router().oneshot(request.body(Body::empty()).unwrap())
+    };
+    let mut held = Vec::new();
+    for _ in 0..MAX_STREAMS {
+        let response = watch().await.unwrap();
+        assert_eq!(response.status(), 200);
+        held.push(response);
+    }
+    let refused = watch().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    held.pop();
+    assert_eq!(watch().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_guest_learns_nothing_of_what_is_there() {
+    let mut authd = TestAuthd::new(AuthMode::Pam);
+    authd.description.public_paths = vec!["/".to_owned()];
+    let server = Server::with(authd).await;
+    let job = server.queue.submit(Allowed, new_job(Subject::guest())).await.unwrap();
+    let id = finish(&server, &job, b"a picture").await;
+    let message = async |path: String| {
+        let request = Server::request(Method::GET, &path).header("x-sdrest-job", "a guess");
+        let request: Request<Body> = request.body(Body::empty()).unwrap();
+        let answer = server.send(request).await;
+        assert!(answer.is(404, "NOT_FOUND"), "{path}: {answer:?}");
+        answer.body["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let (absent_job, absent_image) = (JobId::random(), ImageId::random());
+    for (kind, real, absent) in [
+        ("jobs", job.id.to_string(), absent_job.to_string()),
+        ("images", id.to_string(), absent_image.to_string()),
+    ] {
+        let of_real = message(format!("/api/v1/{kind}/{real}")).await;
+        let of_absent = message(format!("/api/v1/{kind}/{absent}")).await;
+        assert_eq!(of_real.replace(&real, ""), of_absent.replace(&absent, ""));
+        assert!(of_real.contains(&real), "{of_real}");
+    }
+}
