@@ -28,6 +28,15 @@ systemctl daemon-reload
 systemctl start sdrest-conversation.socket sdrest-chauthtok.socket
 "#;
 
+/// What packages of PAM and NSS modules like to edit.
+fn hosts_etc() -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let pam = fs::read_dir("/etc/pam.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    let single = ["nsswitch.conf", "passwd", "group"].map(|file| Path::new("/etc").join(file));
+    let mut files: Vec<PathBuf> = single.into_iter().chain(pam).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), fs::read(path).ok())).collect()
+}
+
 /// A booted system; it is halted when this is dropped.
 pub(crate) struct Machine {
     script: PathBuf,
@@ -39,6 +48,7 @@ impl Machine {
     pub(crate) fn boot(name: &str, packages: &[&str]) -> Result<Self> {
         let boot = programs::checkout().join("tests/harness/boot");
         let cache = programs::checkout().join(".cache/boot");
+        let before = hosts_etc();
         let made = Command::new(boot.join("add_packages.sh"))
             .arg(&cache)
             .arg(name)
@@ -50,6 +60,7 @@ impl Machine {
             root: cache.join(format!("{name}-root")),
             run: tempfile::tempdir()?,
         };
+        ensure!(before == hosts_etc(), "making the root changed the host's own /etc");
         let release = programs::find("sdrest-conversation")?;
         let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
         let started = machine

@@ -102,31 +102,40 @@ pub(crate) fn hostile() -> Option<&'static Path> {
 /// A module of a Debian package: the host's, or else taken out of the package, which is downloaded and unpacked
 /// into a folder of this suite and never installed. Nothing, and the reason, where neither is to be had.
 pub(crate) fn module_of(package: &str, module: &str) -> Option<PathBuf> {
+    file_of(package, &format!("security/{module}"))
+}
+
+/// A library of a Debian package, likewise.
+pub(crate) fn library_of(package: &str, library: &str) -> Option<PathBuf> {
+    file_of(package, library)
+}
+
+fn file_of(package: &str, file: &str) -> Option<PathBuf> {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let installed = Path::new("/usr/lib/x86_64-linux-gnu/security").join(module);
-    if installed.is_file() {
-        return Some(installed);
-    }
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let below = |root: &Path| {
+        ["lib", "usr/lib"]
+            .map(|lib| root.join(lib).join("x86_64-linux-gnu").join(file))
+            .into_iter()
+            .find(|path| path.is_file())
+    };
     let folder = programs::checkout().join(".cache/packages").join(package);
-    let unpacked = [folder.join("lib"), folder.join("usr/lib")]
-        .map(|lib| lib.join("x86_64-linux-gnu/security").join(module));
-    let find = || unpacked.iter().find(|path| path.is_file()).cloned();
-    if find().is_none() {
-        fs::create_dir_all(&folder).unwrap();
-        let script = "cd \"$1\" && apt-get -q download \"$2\" && dpkg -x ./*.deb .";
-        let _ = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(&folder)
-            .arg(package)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+    if let Some(found) = below(Path::new("/")).or_else(|| below(&folder)) {
+        return Some(found);
     }
-    let found = find();
+    fs::create_dir_all(&folder).unwrap();
+    let script = "cd \"$1\" && apt-get -q download \"$2\" && dpkg -x ./*.deb .";
+    let _ = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(&folder)
+        .arg(package)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let found = below(&folder);
     if found.is_none() {
         skip(&format!(
-            "{module} is neither installed nor in a package {package} that apt can download"
+            "{file} is neither installed nor in a package {package} that apt can download"
         ));
     }
     found
