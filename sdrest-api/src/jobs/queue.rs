@@ -35,13 +35,6 @@ pub struct QueueStatus {
     pub eta_seconds: Option<f64>,
 }
 
-/// Whether whoever submits a job will wait for its end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    Yes,
-    No,
-}
-
 /// The queue. Clones share it.
 #[derive(Clone)]
 pub struct Queue {
@@ -70,8 +63,7 @@ impl Queue {
 
     /// Accepts a job. It is durable when this returns.
     pub async fn submit<P: SubmitPermit>(&self, permit: P, new: NewJob) -> Result<Job, JobError> {
-        let (Inserted::Fresh(job) | Inserted::Replayed(job)) =
-            self.accept(permit, new, Watch::No).await?;
+        let (Inserted::Fresh(job) | Inserted::Replayed(job)) = self.accept(permit, new).await?;
         Ok(self.shared.dress_accepted(job).await)
     }
 
@@ -83,15 +75,13 @@ impl Queue {
         new: NewJob,
         patience: impl Future<Output = ()>,
     ) -> Result<Job, JobError> {
-        let job = match self.accept(permit, new, Watch::Yes).await? {
-            Inserted::Fresh(job) => job,
-            Inserted::Replayed(job) if job.state.is_terminal() => {
-                return Ok(self.shared.dress_accepted(job).await);
-            }
-            Inserted::Replayed(job) => job,
-        };
+        let (Inserted::Fresh(job) | Inserted::Replayed(job)) = self.accept(permit, new).await?;
+        // Watches first and looks second, so that no end falls between.
         let mut live = self.shared.hub.watch(job.id);
-        until_ended(&mut live, patience).await;
+        match self.shared.store.job(job.id).await {
+            Ok(Some(ended)) if ended.state.is_terminal() => self.shared.hub.forget(job.id),
+            _ => until_ended(&mut live, patience).await,
+        }
         match self.shared.look(job.id).await {
             Ok(Some(now)) => Ok(now),
             Ok(None) => Ok(job),
@@ -102,22 +92,13 @@ impl Queue {
         }
     }
 
-    async fn accept<P: SubmitPermit>(
-        &self,
-        _permit: P,
-        new: NewJob,
-        watch: Watch,
-    ) -> Result<Inserted, JobError> {
+    async fn accept<P: SubmitPermit>(&self, _permit: P, new: NewJob) -> Result<Inserted, JobError> {
         let QueueLimits { max_queued, max_queued_per_owner } = self.shared.limits;
         let limits = Limits { queued: max_queued, queued_per_owner: max_queued_per_owner };
         let shared = Arc::clone(&self.shared);
         let inserted = detached(async move {
             let inserted = shared.store.insert(new, limits).await?;
-            if let Ok(Inserted::Fresh(job)) = &inserted {
-                if watch == Watch::Yes {
-                    // Before a dispatcher hears of it, so that no end is missed.
-                    drop(shared.hub.watch(job.id));
-                }
+            if let Ok(Inserted::Fresh(_)) = &inserted {
                 shared.more_waits();
             }
             Ok(inserted)

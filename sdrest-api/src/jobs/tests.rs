@@ -1,7 +1,7 @@
 //! The queue over a store that fails after it has accepted.
 
 use super::{
-    Job, JobState, NewJob, OwnedImage, Page, Queue, QueueLimits, SubmitPermit,
+    IdempotencyKey, Job, JobState, NewJob, OwnedImage, Page, Queue, QueueLimits, SubmitPermit,
     fairness::Waiting,
     job::ImageRecord,
     store::{
@@ -95,4 +95,19 @@ async fn what_was_accepted_is_never_answered_as_a_failure() {
     drop(queue);
     let queue = Queue::open(&folder.path().join("jobs.db"), QueueLimits::default()).await.unwrap();
     assert_eq!(queue.status(super::Scope::Any).await.unwrap().all.queued, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_already_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&folder.path().join("jobs.db"), QueueLimits::default()).await.unwrap();
+    let key = IdempotencyKey { key: "k".to_owned(), body_sha256: [1; 32] };
+    let new = NewJob { idempotency_key: Some(key), ..new_job(1, 5) };
+    let job = queue.submit(Allowed, new.clone()).await.unwrap();
+    queue.cancel(super::Scope::Any, job.id).await.unwrap();
+    let again = queue.submit_and_wait(Allowed, new, std::future::pending());
+    // The limit is only there so that a failure ends.
+    let again = tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();
+    let again = again.unwrap();
+    assert_eq!((again.id, again.state), (job.id, JobState::Cancelled));
 }
