@@ -172,6 +172,8 @@ impl Driver {
                 tracing::warn!(request_id = %entry.request, "an expired password cannot be changed: {cause}");
                 talked
             }
+            // The service file has no `password` lines: the person is told what an administrator has to do.
+            Talked::Ended(Ending::Denied(Denial::Unavailable, _)) => talked,
             changed => {
                 audit::password_changed(&entry.request, &entry.username, changed.name());
                 changed

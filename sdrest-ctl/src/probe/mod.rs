@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Authd(PathBuf),
     AuthdAdmin(PathBuf),
     Conversation(PathBuf, Logins),
+    /// Where expired passwords are changed, if the service file knows of passwords.
+    Chauthtok(PathBuf, Logins),
     Worker(PathBuf),
 }
 
@@ -91,10 +93,8 @@ pub(crate) fn targets(run_dir: &Path, url: &str, logins: Logins) -> Vec<Target> 
     // Only there where expired passwords can be changed.
     let change = run_dir.join("chauthtok.sock");
     if change.exists() {
-        targets.push(Target {
-            name: "chauthtok".to_owned(),
-            kind: Kind::Conversation(change, logins),
-        });
+        targets
+            .push(Target { name: "chauthtok".to_owned(), kind: Kind::Chauthtok(change, logins) });
     }
     for (number, path) in worker_sockets(run_dir) {
         targets.push(Target { name: format!("worker/{number}"), kind: Kind::Worker(path) });
@@ -162,6 +162,7 @@ impl Prober {
         match &target.kind {
             Kind::Http(url) => http::health(url, report),
             Kind::Conversation(path, logins) => conversation::health(path, logins, report),
+            Kind::Chauthtok(path, logins) => conversation::change(path, logins, report),
             Kind::Authd(path) => self.runtime.block_on(rpc::authd(path, report)),
             Kind::AuthdAdmin(path) => self.runtime.block_on(rpc::authd_admin(path, report)),
             Kind::Worker(path) => self.runtime.block_on(rpc::worker(path, report)),
@@ -187,6 +188,7 @@ fn address(kind: &Kind) -> String {
         Kind::Authd(path)
         | Kind::AuthdAdmin(path)
         | Kind::Conversation(path, _)
+        | Kind::Chauthtok(path, _)
         | Kind::Worker(path) => path.display().to_string(),
     }
 }

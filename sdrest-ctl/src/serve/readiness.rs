@@ -42,6 +42,8 @@ pub(crate) fn watch(mut targets: Vec<Target>, part: Part) -> Result<Readiness> {
         Kind::Http(_) => part == Part::Front,
         // Where nobody signs in there is nothing to ask for, and `serve` itself listens there.
         Kind::Conversation(_, Logins::Off) => false,
+        // Without it an expired password is told and not changed: no reason to keep everybody waiting.
+        Kind::Chauthtok(..) => false,
         _ => part == Part::Behind,
     });
     let shared = Arc::new(Mutex::new(State::NotYet("nothing was asked yet".to_owned())));
