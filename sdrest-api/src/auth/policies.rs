@@ -6,7 +6,8 @@ use super::{
     confirmed::Confirmed, credential::Credential, policy::Policy, user::User,
     verifier::VerifyError, voucher::Voucher,
 };
-use crate::error::{ApiError, unix_now};
+use crate::error::{ApiError, status, unix_now};
+use axum::http::StatusCode;
 use sdrest_proto::{
     api_key::KeyHolder,
     authd::{AuthMode, Claims, Revocations},
@@ -183,9 +184,7 @@ impl Policies {
         // Only a plain no counts: while authd cannot be asked, what was good goes on until it expires.
         let answer = self.holder(key, RequestId::random()).await;
         answer.is_err_and(|fault| {
-            use ErrorCode as E;
-            matches!(fault.code, E::TokenInvalid | E::TokenRevoked | E::TokenExpired)
-                || matches!(fault.code, E::AccountDenied | E::AccountExpired)
+            matches!(status(fault.code), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         })
     }
 }
