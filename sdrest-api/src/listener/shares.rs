@@ -105,6 +105,7 @@ mod tests {
             .map(|address| shares.enter(&peer(address)))
             .collect();
         assert!(local.iter().chain(&again).all(Option::is_some));
-        assert!(shares.enter(&Peer::Unix).is_some() && shares.enter(&Peer::Unix).is_some());
+        let local = Peer::Unix { uid: 1000 };
+        assert!(shares.enter(&local).is_some() && shares.enter(&local).is_some());
     }
 }
