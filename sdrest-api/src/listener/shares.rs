@@ -105,7 +105,7 @@ mod tests {
             .map(|address| shares.enter(&peer(address)))
             .collect();
         assert!(local.iter().chain(&again).all(Option::is_some));
-        let local = Peer::Unix { uid: 1000 };
+        let local = Peer::Unix { uid: Some(1000) };
         assert!(shares.enter(&local).is_some() && shares.enter(&local).is_some());
     }
 }
