@@ -65,3 +65,38 @@ fn the_conversation_program_is_built_of_few_crates_and_no_network_code() {
         }
     }
 }
+
+/// What stands between backticks in the first column of the tables below a heading of SECURITY.md.
+fn documented(heading: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(crate::root().join("SECURITY.md")).unwrap();
+    let after = text.lines().skip_while(|line| *line != heading).skip(1);
+    after
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("| `")?.split('|').next().map(str::to_owned))
+        .flat_map(|cell| {
+            cell.split([' ', '`'])
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn security_names_every_crate_that_the_root_capable_programs_trust() {
+    for (program, edges) in [("sdrest-conversation", "normal,build"), ("sdrest-authd", "normal")] {
+        let words = ["tree", "-p", program, "-e", edges, "--prefix", "none", "--no-dedupe"];
+        let output = cargo(&words);
+        let found: BTreeSet<String> = output
+            .lines()
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect();
+        let told = documented(&format!("### {program}"));
+        let missing: Vec<_> = found.difference(&told).collect();
+        let gone: Vec<_> = told.difference(&found).collect();
+        assert!(
+            missing.is_empty() && gone.is_empty(),
+            "SECURITY.md, {program}: not named: {missing:?}; named and gone: {gone:?}"
+        );
+    }
+}

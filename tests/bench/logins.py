@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 
-from overhead import PRIVATE_ETC, ROOT, Running, spread, state_folder
+from overhead import spread
+from server import PRIVATE_ETC, ROOT, Running, state_folder
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 USERS = 20

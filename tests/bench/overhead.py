@@ -4,71 +4,28 @@ Starts the whole server (PAM sign-in, sandboxes, own users as root) over a made-
 after the other with `Prefer: wait`, and subtracts the engine's own time, which the front end logs for each job.
 Done twice in one run: with the store on tmpfs, and on disk, where the disk's own fsync is measured beside it.
 """
-import http.client
-import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-PRIVATE_ETC = os.path.join(ROOT, "tests", "harness", "private_etc")
+from server import ROOT, Running, state_folder
+
 REQUESTS = 60
 PASSWORD = "a bench password"
 BODY = {"prompt": "a red circle on a white background", "steps": 1, "cfg_scale": 1.0, "width": 128, "height": 128}
-DONE = re.compile(r"job=([0-9a-f-]{36}) engine_micros=(\d+)")
-
-
-class Server:
-    """One running server with its state in a folder of the caller's choice."""
-
-    def __init__(self, release, state):
-        self.folder = tempfile.mkdtemp(prefix="sdrest-bench-")
-        self.log = os.path.join(self.folder, "log")
-        uid = 20000 if os.geteuid() == 0 else os.getuid()
-        subprocess.run([PRIVATE_ETC, "make", self.folder], input=f"artist {uid} ok {PASSWORD}\n", text=True, check=True)
-        command = [PRIVATE_ETC, "run", self.folder, os.path.join(release, "sdrestctl"), "serve", "--auth", "pam", "--port", "0",
-                   "--run-dir", os.path.join(self.folder, "run"), "--state-dir", state, "--verbose",
-                   "--models-dir", os.path.join(ROOT, "sdrest-worker", "demo-model")]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
-        line = self.process.stdout.readline()
-        if not line.startswith("sdrest: ready http://"):
-            sys.exit(f"bench: the server did not start:\n{open(self.log).read()}")
-        self.connection = http.client.HTTPConnection(line.strip().removeprefix("sdrest: ready http://"), timeout=60)
-        answer = self.post("/api/v1/auth/login", {"username": "artist", "password": PASSWORD})
-        self.token = answer["token"]
-
-    def post(self, path, body, token=None):
-        headers = {"Content-Type": "application/json", "Prefer": "wait=30"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self.connection.request("POST", path, json.dumps(body), headers)
-        answer = self.connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            sys.exit(f"bench: {path} answered {answer.status}: {text.decode()}")
-        return json.loads(text)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        log = open(self.log).read()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return {job: int(micros) / 1000 for job, micros in DONE.findall(log)}
 
 
 def added(release, state):
     """Milliseconds that the server adds to each request."""
-    server = Server(release, state)
+    uid = 20000 if os.geteuid() == 0 else os.getuid()
+    server = Running(release, state, f"artist {uid} ok {PASSWORD}\n")
+    token = server.post("/api/v1/auth/login", {"username": "artist", "password": PASSWORD})["token"]
     walls = {}
     for seed in range(REQUESTS + 5):
         begun = time.perf_counter()
-        job = server.post("/api/v1/txt2img", {**BODY, "seed": seed}, server.token)["job"]
+        job = server.post("/api/v1/txt2img", {**BODY, "seed": seed}, token)["job"]
         wall = (time.perf_counter() - begun) * 1000
         if job["state"] != "done":
             sys.exit(f"bench: a job ended {job['state']}")
@@ -76,7 +33,6 @@ def added(release, state):
         if seed >= 5:
             walls[job["id"]] = wall
     engine = server.stop()
-    shutil.rmtree(state, ignore_errors=True)
     return [wall - engine[job] for job, wall in walls.items()], [engine[job] for job in walls]
 
 
@@ -96,12 +52,6 @@ def fsync_ms(folder):
 def spread(values):
     ordered = sorted(values)
     return {"p50": statistics.median(ordered), "p90": ordered[len(ordered) * 9 // 10], "n": len(ordered)}
-
-
-def state_folder(parent):
-    folder = tempfile.mkdtemp(prefix="sdrest-bench-state-", dir=parent)
-    os.chmod(folder, 0o755)
-    return folder
 
 
 def measure(release):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make bench`: sdrest's worker against HF diffusers eager in float32, and what the server adds to the engine.
+"""`make bench`: sdrest's worker against HF diffusers eager in float32, what the server adds to the engine, and sign-ins.
 
 Runs everything interleaved in one run and prints tables. The peer needs torch 2.11.0, diffusers 0.42.1 and
 transformers 5.23.0: SDREST_PYTHON names a Python that has them, else they are installed into .cache/bench
@@ -21,6 +21,7 @@ PACKAGES = ["torch==2.11.0", "diffusers==0.42.1", "transformers==5.23.0", "accel
 
 sys.path.insert(0, HERE)
 import engine  # noqa: E402
+import logins  # noqa: E402
 import overhead  # noqa: E402
 
 
@@ -65,11 +66,17 @@ def main():
     print("(CPU seconds, medians, one thread, float32; opening in wall seconds with a warm page cache)\n")
     added = overhead.measure(RELEASE)
     overhead.show(added)
+    signing_in = logins.measure(RELEASE) if os.geteuid() == 0 else None
+    if signing_in:
+        logins.show(signing_in)
+    else:
+        print("sign-ins are measured as root only")
+    subprocess.run(["cargo", "bench", "--quiet", "-p", "sdrest-api", "--bench", "verify"], cwd=ROOT, check=True)
     if "--write" in sys.argv:
         path = sys.argv[sys.argv.index("--write") + 1]
         with open(path, "w") as file:
             json.dump({"date": time.strftime("%Y-%m-%d"), "cpu": engine.cpu_model(), "cores": os.cpu_count(),
-                       "kernel": platform.release(), "engine": rows, "overhead": added}, file, indent=1)
+                       "kernel": platform.release(), "engine": rows, "overhead": added, "sign_ins": signing_in}, file, indent=1)
             file.write("\n")
 
 
