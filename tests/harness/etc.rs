@@ -48,6 +48,8 @@ pub mod service {
     pub const INFO: &str = "sdrest-info";
     /// Asks for the password, then for a one-time code ([`ONE_TIME_CODES`]).
     pub const ONE_TIME: &str = "sdrest-otp";
+    /// Its users file, for services that a test makes itself.
+    pub const ONE_TIME_USERS: &str = "HOTP alice - 3132333435363738393031323334353637383930\n";
     /// What RFC 4226, appendix D, gives for its secret and the counters from 0.
     pub const ONE_TIME_CODES: [&str; 3] = ["755224", "287082", "359152"];
     /// Three wrong passwords lock the account.
@@ -91,6 +93,11 @@ impl PrivateEtc {
         let mut command = Command::new(script());
         command.arg("run").arg(&self.dir).arg(program);
         command
+    }
+
+    /// Where the modules of the services here keep what they write: /etc is read-only for a login.
+    pub fn pam_state(&self) -> PathBuf {
+        self.dir.join("pam-state")
     }
 
     /// The folder that is mounted over /etc, to change files while a stack runs.

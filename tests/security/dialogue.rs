@@ -36,6 +36,7 @@ fn oath_is_here() -> bool {
 fn replay_06_himmelblau_mfa_prompts_come_in_their_own_order_and_each_gets_its_answer() {
     let Some(place) = Place::new() else { return };
     if oath_is_here() {
+        place.write("sdrest-test/users.oath", service::ONE_TIME_USERS);
         place.service("password-code", &format!("{UNIX}{OATH}{ACCOUNT}"));
         place.service("code-password", &format!("{OATH}{UNIX}{ACCOUNT}"));
         let first = login(&place, "password-code", ALICE.name, &[ALICE.password, CODES[0]]);

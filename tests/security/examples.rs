@@ -118,6 +118,7 @@ fn fedoras_form_signs_in_and_judges_new_passwords() {
 fn the_example_with_a_one_time_code_asks_for_both_and_tells_neither() {
     let Some(place) = Place::new() else { return };
     let Some(oath) = module_of("libpam-oath", "pam_oath.so") else { return };
+    place.write("sdrest-test/users.oath", service::ONE_TIME_USERS);
     install(
         &place,
         "examples/totp",

@@ -29,6 +29,11 @@ const SANDBOXES: [(&str, &[&str]); 4] = [
     ),
 ];
 
+/// Where pam_faillock of the harness's service counts.
+fn tally(place: &Place) -> String {
+    place.etc.pam_state().join("faillock").display().to_string()
+}
+
 fn attempt(place: &Place, wrapper: &[&str], password: &str) -> String {
     let launch = Launch { flags: &[], wrapper };
     Talk::whole(place, launch, &sign_in(service::FAILLOCK, ALICE.name)).go(&[password]).end
@@ -44,10 +49,9 @@ fn replay_04_linux_pam_1016_three_wrong_passwords_lock_in_every_sandbox() {
         }
         assert_eq!(attempt(&place, wrapper, ALICE.password), "AuthErr", "{name}: locked");
         // And the administrator's own tool opens it again.
-        let (went_well, told) = place.run(
-            "faillock",
-            &["--dir", "/etc/sdrest-test/faillock", "--user", ALICE.name, "--reset"],
-        );
+        let tally = tally(&place);
+        let (went_well, told) =
+            place.run("faillock", &["--dir", &tally, "--user", ALICE.name, "--reset"]);
         assert!(went_well, "{told}");
         assert_eq!(attempt(&place, wrapper, ALICE.password), "ok", "{name}: unlocked");
     }
@@ -57,12 +61,12 @@ fn replay_04_linux_pam_1016_three_wrong_passwords_lock_in_every_sandbox() {
 fn replay_04_a_tally_folder_that_cannot_be_written_is_found_before_anybody_signs_in() {
     let Some(place) = Place::new() else { return };
     let probe = ToConversation::Probe { service: Some(service::FAILLOCK.to_owned()) };
+    let folder = tally(&place);
     let read_only = [
         "sh",
         "-ec",
-        "mount --bind /etc/sdrest-test/faillock /etc/sdrest-test/faillock
-         mount -o remount,bind,ro /etc/sdrest-test/faillock; exec \"$@\"",
-        "sh",
+        "mount --bind \"$0\" \"$0\"; mount -o remount,bind,ro \"$0\"; exec \"$@\"",
+        folder.as_str(),
     ];
     for (wrapper, faulty) in [(&[][..], false), (&read_only[..], true)] {
         let mut talk = Talk::whole(&place, Launch { flags: &[], wrapper }, &probe);
