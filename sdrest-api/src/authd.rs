@@ -108,17 +108,23 @@ impl Authd {
         loop {
             let Session { client, description, revocations } = reconnect(address).await;
             let version = revocations.version;
-            match Policy::new(description, revocations) {
+            match Policy::new(description, revocations.clone()) {
                 Ok(policy) => match policy.opens_beyond(&self.policies.current()) {
                     None => {
+                        // First: whoever is woken by the new policy may have something to ask.
+                        self.verbs.set(Some(client.clone()));
                         self.policies.install(policy);
                         return (client, version);
                     }
-                    Some(opened) => tracing::error!(
-                        opened,
-                        "authd came back with a policy that opens what was closed; the older one stays until this \
-                         program is started again"
-                    ),
+                    Some(opened) => {
+                        tracing::error!(
+                            opened,
+                            "authd came back with a policy that opens what was closed; the older one stays until this \
+                             program is started again"
+                        );
+                        // What was taken away counts all the same.
+                        self.policies.follow(revocations);
+                    }
                 },
                 Err(error) => {
                     tracing::error!(%error, "authd's policy cannot be used; the older one stays");

@@ -34,6 +34,8 @@ fn table() -> Vec<(Rule, UtoipaMethodRouter<App>)> {
     let views = Rule::needs(ModelsView).public_able();
     let own_jobs = Rule::needs(QueueViewOwn);
     let one_job = own_jobs.guests_job();
+    // A key that may only look must not end anything.
+    let ends_job = Rule::needs(Generate).guests_job();
     let own_keys = Rule::needs(KeysOwn);
     let manages = Rule::needs(ModelsManage);
     let generates = Rule::needs(Generate).generation();
@@ -70,7 +72,8 @@ fn table() -> Vec<(Rule, UtoipaMethodRouter<App>)> {
         // Generation.
         (generates, routes!(generate::txt2img)),
         (own_jobs, routes!(jobs::list)),
-        (one_job, routes!(jobs::get, jobs::cancel)),
+        (one_job, routes!(jobs::get)),
+        (ends_job, routes!(jobs::cancel)),
         (one_job, routes!(jobs::events)),
         (own_jobs.public_able(), routes!(queue::status)),
         (one_job, routes!(queue::job)),

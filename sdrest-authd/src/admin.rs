@@ -43,9 +43,14 @@ impl AdminVerbs {
         on: String,
         work: impl FnOnce(&Service) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let done = blocking(&self.service, RequestId::random(), work).await?;
-        audit::administered(self.admin, verb, &on);
-        Ok(done)
+        let admin = self.admin;
+        // Audited where it is done: the caller may be gone by then.
+        blocking(&self.service, RequestId::random(), move |service| {
+            let done = work(service)?;
+            audit::administered(admin, verb, &on);
+            Ok(done)
+        })
+        .await
     }
 
     /// Whose keys are made under this name: an internal user's, else a system account's.
@@ -193,10 +198,14 @@ impl AuthdAdmin for AdminVerbs {
                 _ => failed(&error),
             })
         };
-        let kid = self.change("rotate_key", String::new(), rotate).await?;
-        tokio::time::sleep(ANNOUNCED).await;
-        self.service.tokens.settle_key();
-        Ok(kid)
+        // On its own: a rotation that has begun is settled, whoever hangs up.
+        let whole = tokio::spawn(async move {
+            let kid = self.change("rotate_key", String::new(), rotate).await?;
+            tokio::time::sleep(ANNOUNCED).await;
+            self.service.tokens.settle_key();
+            Ok(kid)
+        });
+        whole.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 
     async fn revoke_sessions(self, _: Context, user: UserName) -> Result<u32, Fault> {

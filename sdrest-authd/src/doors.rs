@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 use tarpc::server::{BaseChannel, Channel};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
 
 /// Requests at once on one connection.
 const IN_FLIGHT: usize = 512;
@@ -54,12 +57,19 @@ fn in_admin_group(uid: u32) -> bool {
     is_member(uid, ADMIN_GROUP, &read("/etc/passwd"), &read("/etc/group"))
 }
 
+/// Connections of the front end at once: it needs one, and a few while it starts anew. A hostile one must not take
+/// every descriptor from the administrators and the state files.
+const CONNECTIONS: usize = 32;
+
 /// Serves the front end's socket until the task is dropped.
 pub(crate) async fn serve(service: Arc<Service>, door: Door) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Some(stream) = next(&door.listener, AUTHD.name).await else { continue };
         let (service, trusted) = (Arc::clone(&service), door.trusted.clone());
         tokio::spawn(async move {
+            let _place = place;
             match transport::accept(stream, &trusted, AUTHD).await {
                 Ok((_, transport)) => {
                     BaseChannel::with_defaults(transport)

@@ -52,6 +52,12 @@ impl Source {
         Self { network, address }
     }
 
+    /// Somebody whom the kernel named: whoever fails pays alone. 0000::/8 is no client's address.
+    pub(crate) fn of_uid(uid: u32) -> Self {
+        let network = IpAddr::V6(Ipv6Addr::from_bits(u128::from(uid) << 64));
+        Self { network: Some(network), address: None }
+    }
+
     /// The address itself, for PAM_RHOST.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address

@@ -64,7 +64,7 @@ impl Verbs {
 
     /// The account that the kernel named, if it is the one that was typed.
     async fn peer(&self, login: &PeerLogin) -> Result<Grant, Fault> {
-        let (name, source) = (login.username.as_str(), Source::new(login.source));
+        let (name, source) = (login.username.as_str(), Source::of_uid(login.uid));
         self.0.throttle.check(name, &source)?;
         let account = match self.0.table.questions().account(AccountKey::Uid(login.uid)).await {
             Ok(account) if account.username == login.username => account,
@@ -160,9 +160,9 @@ impl Authd for Verbs {
         self,
         _: Context,
         token: BearerToken,
-        _: RequestId,
+        request: RequestId,
     ) -> Result<Claims, Fault> {
-        self.0.tokens.introspect(&token)
+        blocking(&self.0.tokens, request, move |tokens| tokens.introspect(&token)).await
     }
 
     async fn check_key(
@@ -192,9 +192,9 @@ impl Authd for Verbs {
         _: Context,
         token: BearerToken,
         whose: Whose,
-        _: RequestId,
+        request: RequestId,
     ) -> Result<Vec<KeyInfo>, Fault> {
-        self.0.keys.list(&token, whose)
+        blocking(&self.0.keys, request, move |keys| keys.list(&token, whose)).await
     }
 
     async fn revoke_key(

@@ -1,6 +1,7 @@
-//! How long to wait after wrong answers: a delay that grows with the failures of one user from one source, and a
-//! milder one for a source alone. Nobody is locked out: another source has its own count. Within the delay even
-//! the right password waits. The counts are on disk within a second, under keyed hashes: people type passwords
+//! How long to wait after wrong answers: a delay that grows with the failures of one user from one source, a milder
+//! one for a source alone, and a short one for a user wherever they come from: the front end names the source, and a
+//! hostile one could name another for each guess. Nobody is locked out: another source has its own count, and the
+//! user's alone never asks for more than a few seconds. Within the delay even the right password waits. The counts are on disk within a second, under keyed hashes: people type passwords
 //! into the field for the name.
 
 use crate::{
@@ -49,6 +50,7 @@ pub(crate) struct Policy {
     pub(crate) enabled: bool,
     pub(crate) user_and_source: Growth,
     pub(crate) source: Growth,
+    pub(crate) user: Growth,
 }
 
 impl Default for Policy {
@@ -57,6 +59,7 @@ impl Default for Policy {
             enabled: true,
             user_and_source: Growth { free: 3, first: 2, longest: 60 },
             source: Growth { free: 20, first: 1, longest: 30 },
+            user: Growth { free: 30, first: 1, longest: 4 },
         }
     }
 }
@@ -105,7 +108,7 @@ impl Throttle {
         }
         let now = (self.clock)();
         let mut counts = self.lock();
-        let keys = (counts.key(user, source), counts.key("", source));
+        let keys = (counts.key(user, source), counts.key("", source), counts.anywhere(user));
         let mut left = |key: &str, growth: Growth| {
             let Some(count) = counts.by_key.get_mut(key) else { return 0 };
             // After a clock was set back the delay runs from now on, once; else it would last until the clock is
@@ -115,6 +118,7 @@ impl Throttle {
         };
         let own = left(&keys.0, self.policy.user_and_source);
         let wait = own.max(left(&keys.1, self.policy.source));
+        let wait = wait.max(left(&keys.2, self.policy.user));
         drop(counts);
         if wait == 0 {
             return Ok(());
@@ -131,7 +135,7 @@ impl Throttle {
     pub(crate) fn failed(&self, user: &str, source: &Source) {
         let now = (self.clock)();
         let mut counts = self.lock();
-        for key in [counts.key(user, source), counts.key("", source)] {
+        for key in [counts.key(user, source), counts.key("", source), counts.anywhere(user)] {
             let count = counts.by_key.entry(key).or_insert(Count { failures: 0, last: now });
             let forgotten = now.saturating_sub(count.last) > FORGET;
             count.failures = if forgotten { 1 } else { count.failures.saturating_add(1) };
@@ -168,8 +172,17 @@ impl Throttle {
 
 impl Counts {
     fn key(&self, user: &str, source: &Source) -> String {
+        self.hash(user, &source.network())
+    }
+
+    /// Of one user, whatever source was named; no network is written like this.
+    fn anywhere(&self, user: &str) -> String {
+        self.hash(user, "*")
+    }
+
+    fn hash(&self, user: &str, network: &str) -> String {
         let mut hash = Sha256::new();
-        for part in [self.salt.as_str(), user, source.network().as_str()] {
+        for part in [self.salt.as_str(), user, network] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -185,11 +198,15 @@ impl Counts {
         if self.by_key.len() <= KEPT {
             return;
         }
-        // An eighth at once: whoever invents names must not make every failure sort them all.
-        let mut by_age: Vec<(u64, String)> =
-            self.by_key.iter().map(|(key, count)| (count.last, key.clone())).collect();
-        by_age.sort_unstable();
-        for (_, key) in by_age.iter().take(KEPT / 8) {
+        // An eighth at once: whoever invents names must not make every failure sort them all. Those with the fewest
+        // failures go first, so that inventing names does not push out the counts that matter.
+        let mut by_weight: Vec<(u32, u64, String)> = self
+            .by_key
+            .iter()
+            .map(|(key, count)| (count.failures, count.last, key.clone()))
+            .collect();
+        by_weight.sort_unstable();
+        for (_, _, key) in by_weight.iter().take(KEPT / 8) {
             self.by_key.remove(key);
         }
     }

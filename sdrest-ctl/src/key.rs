@@ -19,6 +19,7 @@ use sdrest_proto::{
     secret::ApiKey,
 };
 use serde_json::{Value, json};
+use std::io::Write;
 
 pub(crate) fn run(args: &KeyArgs) -> Result<()> {
     let admin = || Admin::connect(args.server.run_dir.as_deref());
@@ -80,8 +81,7 @@ fn add(client: &Client, new: &KeyAdd) -> Result<()> {
     let Some(Value::String(key)) = answer.get_mut("api_key").map(Value::take) else {
         anyhow::bail!("the server made a key and did not tell it");
     };
-    show(&ApiKey::new(key), answer.get("key").unwrap_or(&Value::Null));
-    Ok(())
+    show(&ApiKey::new(key), answer.get("key").unwrap_or(&Value::Null))
 }
 
 fn add_for(admin: &Admin, new: &KeyAdd) -> Result<()> {
@@ -90,8 +90,7 @@ fn add_for(admin: &Admin, new: &KeyAdd) -> Result<()> {
         NewKey { name: new.name.clone(), scopes: new.scopes.clone(), expires_in_days: new.days };
     let made =
         admin.ask(|client, call| async move { client.make_key_for(call, user, wanted).await })?;
-    show(&made.key, &document(&made.info));
-    Ok(())
+    show(&made.key, &document(&made.info))
 }
 
 fn revoked(id: KeyId) -> Result<()> {
@@ -100,12 +99,14 @@ fn revoked(id: KeyId) -> Result<()> {
 }
 
 /// The key where a script reads it, and what it is where a person does.
-fn show(key: &ApiKey, info: &Value) {
+fn show(key: &ApiKey, info: &Value) -> Result<()> {
     tell(&format!("id      {}", word(info, "id")));
     tell(&format!("scopes  {}", scopes(info)));
     tell(&format!("expires {}", time(info, "expires")));
     tell("This is the only time that the key is shown:");
-    say(key.expose("shown once to the person who made it"));
+    let text = key.expose("shown once to the person who made it");
+    writeln!(std::io::stdout(), "{text}")
+        .with_context(|| format!("the key could not be written; revoke it: {}", word(info, "id")))
 }
 
 fn document(key: &KeyInfo) -> Value {

@@ -12,12 +12,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 /// Confirmed credentials at a time.
 const ROOM: usize = 10_000;
 /// Questions under way at a time; a flood of well-formed inventions must not reach authd.
-const QUESTIONS: usize = 64;
+const QUESTIONS: usize = 1024;
+/// Those of them that authd has at once; the others wait their turn.
+const AT_AUTHD: usize = 64;
 
 type Key = [u8; 32];
 type Question<T> = Shared<BoxFuture<'static, Result<T, Fault>>>;
@@ -29,6 +32,7 @@ struct Shelf<T> {
     generation: u64,
     good: HashMap<Key, (T, Instant)>,
     asked: HashMap<Key, Question<T>>,
+    turns: Arc<Semaphore>,
 }
 
 impl<T> Clone for Confirmed<T> {
@@ -43,6 +47,7 @@ impl<T: Clone + Send + Sync + 'static> Confirmed<T> {
             generation: 0,
             good: HashMap::new(),
             asked: HashMap::new(),
+            turns: Arc::new(Semaphore::new(AT_AUTHD)),
         })))
     }
 
@@ -89,9 +94,12 @@ impl<T: Clone + Send + Sync + 'static> Confirmed<T> {
             return Err(busy());
         }
         let (generation, asking, this) = (shelf.generation, ask(), self.clone());
+        let turns = Arc::clone(&shelf.turns);
         // A task of its own: the question goes on for the others when the first one to ask goes away.
         let task = tokio::spawn(
             async move {
+                // In turn: inventing keys makes the honest wait a little and does not shut them out.
+                let _turn = turns.acquire_owned().await;
                 let answer = asking.await;
                 this.note(key, generation, answer)
             }

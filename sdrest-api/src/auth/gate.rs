@@ -150,7 +150,8 @@ fn opened(policy: &Policy, rule: Rule, parts: &Parts) -> Option<User> {
         }
         Opening::Generation => paths.opens_everything().then(User::generating_guest),
         Opening::GuestsJob => {
-            (paths.opens_everything() && shown(&parts.headers).is_some()).then(User::guest)
+            (paths.opens_everything() && shown(&parts.headers).is_some())
+                .then(User::generating_guest)
         }
     }
 }

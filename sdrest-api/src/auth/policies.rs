@@ -21,6 +21,9 @@ use tokio::sync::watch;
 /// How long authd's word on a key is believed, in seconds.
 const KEY_SECONDS: u64 = 30;
 
+/// How often whoever goes on for long with a key is looked at again.
+const KEY_AGAIN: Duration = Duration::from_secs(30);
+
 /// Clones share it.
 #[derive(Clone)]
 pub struct Policies(Arc<Inner>);
@@ -172,6 +175,8 @@ impl Policies {
             tokio::select! {
                 () = end.as_mut() => return,
                 changed = news.changed() => if changed.is_err() { return },
+                // An account that was locked makes no news, and a question may have failed.
+                () = tokio::time::sleep(KEY_AGAIN), if user.key().is_some() => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as BlobPath};
-use sdrest_proto::id::{Attempt, JobId};
+use sdrest_proto::id::{Attempt, ImageId, JobId};
 use std::{fs::File, io, path::Path, sync::Arc, time::SystemTime};
 use thiserror::Error;
 use tokio_util::bytes::Bytes;
@@ -25,12 +25,13 @@ pub enum BlobError {
     Shelves(#[from] io::Error),
 }
 
-/// The key of one picture. The folders are few and stay, so that a put syncs the file and one folder only;
+/// The key of one picture. Its own id makes it unique: an attempt's number comes again where a loss of power undid
+/// its claim, and what the sweep finds of the earlier one must not be the later one's file. The folders are few and stay, so that a put syncs the file and one folder only;
 /// the last digits of a job's id are random (RFC 9562, version 7).
-pub fn blob_key(job: JobId, attempt: Attempt, index: u32) -> String {
+pub fn blob_key(job: JobId, attempt: Attempt, index: u32, image: ImageId) -> String {
     let job = job.to_string();
     let shelf = job.get(job.len() - 2..).unwrap_or("00");
-    format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.png")
+    format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.{image}.png")
 }
 
 /// A blob that is being read.
@@ -153,7 +154,7 @@ mod tests {
     async fn a_blob_comes_back_until_it_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
-        let key = blob_key(JobId::random(), Attempt(1), 0);
+        let key = blob_key(JobId::random(), Attempt(1), 0, ImageId::random());
         assert!(blobs.get(&key).await.unwrap().is_none());
         blobs.put(&key, Bytes::from_static(b"picture")).await.unwrap();
         assert_eq!(blobs.get(&key).await.unwrap().unwrap(), "picture");
@@ -173,7 +174,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
         for _ in 0..32 {
-            let key = blob_key(JobId::random(), Attempt(1), 0);
+            let key = blob_key(JobId::random(), Attempt(1), 0, ImageId::random());
             assert!(folder.path().join(&key).parent().unwrap().is_dir(), "{key}");
             blobs.put(&key, Bytes::from_static(b"x")).await.unwrap();
         }

@@ -32,7 +32,7 @@ where
 mod tests {
     use super::*;
     use crate::images::blobs::blob_key;
-    use sdrest_proto::id::{Attempt, JobId};
+    use sdrest_proto::id::{Attempt, ImageId, JobId};
     use std::time::Duration;
     use tokio_util::bytes::Bytes;
 
@@ -41,7 +41,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
         let (kept, lost) =
-            (blob_key(JobId::random(), Attempt(1), 0), blob_key(JobId::random(), Attempt(2), 0));
+            (blob_key(JobId::random(), Attempt(1), 0, ImageId::random()), blob_key(JobId::random(), Attempt(2), 0, ImageId::random()));
         for key in [&kept, &lost] {
             blobs.put(key, Bytes::from_static(b"x")).await.unwrap();
         }

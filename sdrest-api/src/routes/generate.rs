@@ -54,7 +54,7 @@ pub async fn txt2img(
     };
     let job = match wishes.wait {
         None => app.queue.submit(permit, new).await,
-        Some(wait) => app.queue.submit_and_wait(permit, new, over(&app, wait)).await,
+        Some(wait) => app.queue.submit_and_wait(permit, new, over(&app, &user, wait)).await,
     };
     let job = job.map_err(failed)?;
     let secret = app.job_secrets.of(&user, job.id);

@@ -49,11 +49,12 @@ pub(super) fn failed(error: JobError) -> ApiError {
     ApiError::from(fault).because(error)
 }
 
-/// Comes to pass after `patience`, or when the server stops.
-pub(super) async fn over(app: &App, patience: Duration) {
+/// Comes to pass after `patience`, when the server stops, or when the user's credentials stop counting.
+pub(super) async fn over(app: &App, user: &User, patience: Duration) {
     tokio::select! {
         () = tokio::time::sleep(patience) => {}
         () = app.stop.cancelled() => {}
+        () = app.authd.policies().until_over(user) => {}
     }
 }
 
@@ -137,7 +138,7 @@ pub(super) async fn look(
     let job = if wait.is_zero() {
         app.queue.job(scope, id).await
     } else {
-        app.queue.wait(scope, id, over(app, wait)).await
+        app.queue.wait(scope, id, over(app, viewer.user(), wait)).await
     };
     Ok(JobWrapped::from(&job.map_err(failed)?))
 }

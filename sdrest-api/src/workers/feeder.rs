@@ -120,8 +120,12 @@ impl Feeder {
     async fn refused(&self, job: JobId, attempt: Attempt, fault: Fault) {
         let for_now = will_pass(&fault);
         if let Some(flight) = self.desk.take(job, attempt) {
-            self.recorder.failed(&flight.job, fault).await;
-            self.recorder.dispose(flight.pictures).await;
+            let recorder = Arc::clone(&self.recorder);
+            // A task of its own: it is recorded even if the connection ends in between.
+            tokio::spawn(async move {
+                recorder.failed(&flight.job, fault).await;
+                recorder.dispose(flight.pictures).await;
+            });
         }
         if for_now {
             sleep(PAUSE).await;

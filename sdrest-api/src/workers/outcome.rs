@@ -102,9 +102,10 @@ impl Recorder {
         let (index, seed) = (raw.index, raw.seed.get());
         let text = infotext(&request, index, hash.as_deref());
         let (file, sha256) = self.encode(raw.image, text).await?;
-        let (key, bytes) = (blob_key(job, attempt, index), file.len() as u64);
+        let id = ImageId::random();
+        let (key, bytes) = (blob_key(job, attempt, index, id), file.len() as u64);
         self.store(&key, file.into()).await?;
-        let (id, created) = (ImageId::random(), UnixMillis::now());
+        let created = UnixMillis::now();
         Ok(ImageRecord {
             id,
             job,

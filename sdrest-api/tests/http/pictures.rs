@@ -64,7 +64,8 @@ async fn finish(server: &Server, job: &Job, file: &[u8]) -> ImageId {
         panic!("nothing was claimed");
     };
     assert_eq!(claimed.id, job.id);
-    let (id, key) = (ImageId::random(), blob_key(job.id, claimed.attempt, 0));
+    let id = ImageId::random();
+    let key = blob_key(job.id, claimed.attempt, 0, id);
     server.blobs.put(&key, file.to_vec().into()).await.unwrap();
     let image = ImageRecord {
         id,

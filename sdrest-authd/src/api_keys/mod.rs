@@ -7,7 +7,7 @@ mod store;
 use crate::{
     audit::{self, unix_now},
     random,
-    standing::{Owner, Standing, Standings},
+    standing::{Owner, Standing, Standings, internal_id},
     state_dir::{StateDir, StateError},
     tokens::{PEER, TokenIssuer},
 };
@@ -209,6 +209,10 @@ impl ApiKeys {
             .owner_now(&record)
             .await
             .inspect_err(|fault| audit::key_refused(request, id, fault.code.as_str()))?;
+        // It may have been revoked while the account was asked about.
+        if self.store.find(id, key).is_none_or(|now| now.revoked) {
+            return Err(refused(ErrorCode::TokenRevoked, "the API key was revoked"));
+        }
         if self.store.touch(id, now) {
             audit::key_first_used(request, id, record.owner.as_str());
         }
@@ -224,13 +228,20 @@ impl ApiKeys {
 
     /// The owner's role as of the last five minutes.
     async fn owner_now(&self, record: &Record) -> Result<Role, Fault> {
+        let owner = Owner { subject: &record.owner, name: &record.username, uid: record.uid };
+        // Internal records are at hand, and what changes them moves the version itself.
+        if internal_id(&record.owner).is_some() {
+            return match self.standings.of(&owner).await {
+                Standing::Good(role) => Ok(role),
+                Standing::Ended(fault) | Standing::Unsure(fault) => Err(fault),
+            };
+        }
         let before = self.remembered(&record.owner);
         if let Some((at, seen)) = &before
             && at.elapsed() < if seen.is_ok() { GOOD } else { BAD }
         {
             return seen.clone();
         }
-        let owner = Owner { subject: &record.owner, name: &record.username, uid: record.uid };
         let seen = match self.standings.of(&owner).await {
             Standing::Good(role) => Ok(role),
             Standing::Ended(fault) => Err(fault),
@@ -240,7 +251,11 @@ impl ApiKeys {
         let changed = before.is_some_and(|(_, before)| before != seen);
         self.remember(&record.owner, &seen);
         if changed {
-            self.tokens.moved().map_err(|error| internal(&error))?;
+            let tokens = Arc::clone(&self.tokens);
+            tokio::task::spawn_blocking(move || tokens.moved())
+                .await
+                .map_err(|error| internal(&error))?
+                .map_err(|error| internal(&error))?;
         }
         seen
     }

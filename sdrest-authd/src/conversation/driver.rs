@@ -116,16 +116,23 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self, course: Course) {
-        let entry = Arc::clone(&self.entry);
+        let (entry, around) = (Arc::clone(&self.entry), Arc::clone(&self.around));
         let whole = async {
             let talked = match course {
                 Course::Pam(start) => self.sign_in(start).await,
                 Course::Internal(candidate) => self.compare(candidate).await,
             };
+            self.entry.judged();
             self.finish(talked).await
         };
         tokio::select! {
-            () = entry.cancelled.cancelled() => audit::conversation_ended(&entry.request, &entry.username, "cancelled", 0),
+            () = entry.cancelled.cancelled() => {
+                // An answer that a module has is a guess, whoever hangs up.
+                if entry.is_judging() {
+                    around.throttle.failed(&entry.username, &entry.source);
+                }
+                audit::conversation_ended(&entry.request, &entry.username, "cancelled", 0);
+            }
             finished = whole => entry.end(finished),
         }
     }
@@ -151,10 +158,11 @@ impl Driver {
         let entry = Arc::clone(&self.entry);
         // Nobody's password is changed who would be turned away afterwards.
         let who = AccountKey::Name(entry.username.clone());
-        if let Ok(known) = Questions(Arc::clone(&around)).facts(who).await
-            && !around.admission.admits(known.username.as_str(), &known.groups)
-        {
-            return Talked::Ended(Ending::Denied(Denial::AcctDenied, 0));
+        match Questions(Arc::clone(&around)).facts(who).await {
+            Ok(known) if around.admission.admits(known.username.as_str(), &known.groups) => {}
+            Ok(_) => return Talked::Ended(Ending::Denied(Denial::AcctDenied, 0)),
+            // Nobody knows whose password this would change.
+            Err(_) => return talked,
         }
         audit::conversation_ended(&entry.request, &entry.username, "credential_expired", 0);
         self.release();

@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) strikes: u8,
     /// Whether anybody answered anything, or gave a password at the start.
     pub(super) answered: bool,
+    /// Whether a module is at work on an answer.
+    pub(super) judging: bool,
     pub(super) step_ends: Instant,
     /// When the whole conversation is given up.
     pub(super) ends: Instant,
@@ -113,6 +115,7 @@ impl Entry {
                 phase: Phase::Running,
                 strikes: 0,
                 answered: new.one_shot,
+                judging: false,
                 step_ends: now + new.step,
                 ends: now + new.total,
                 ended: None,
@@ -156,6 +159,7 @@ impl Entry {
         self.update(|shared| {
             shared.sequence += 1;
             shared.phase = Phase::Waiting(prompts);
+            shared.judging = false;
             shared.step_ends = step_ends;
         });
     }
@@ -165,8 +169,18 @@ impl Entry {
             shared.sequence += 1;
             shared.phase = Phase::Running;
             shared.answered = true;
+            shared.judging = true;
             shared.step_ends = step_ends;
         });
+    }
+
+    /// Whether a module has an answer and has not said yet what it thinks of it.
+    pub(super) fn is_judging(&self) -> bool {
+        self.lock().judging
+    }
+
+    pub(super) fn judged(&self) {
+        self.lock().judging = false;
     }
 
     pub(super) fn end(&self, finished: Finished) {

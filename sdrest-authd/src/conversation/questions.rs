@@ -33,7 +33,7 @@ impl Questions {
     }
 
     async fn ask(&self, who: AccountKey, service: Option<String>) -> Result<KnownAccount, Denial> {
-        let _slot = self.0.slots.start().await.ok_or(Denial::Unavailable)?;
+        let _slot = self.0.slots.question().await.ok_or(Denial::Unavailable)?;
         let query = AccountQuery {
             who,
             service,
@@ -54,7 +54,7 @@ impl Questions {
 
     /// The record of a new password: a PHC string.
     pub(crate) async fn hash(&self, password: Answer) -> Result<Zeroizing<String>, Fault> {
-        let _slot = self.0.slots.start().await.ok_or_else(unavailable)?;
+        let _slot = self.0.slots.question().await.ok_or_else(unavailable)?;
         match self.0.socket.ask(ToConversation::Hash { password }, ARGON2).await {
             Ok(FromConversation::Hashed { phc }) if phc.starts_with("$argon2id$") => {
                 Ok(Zeroizing::new(phc))

@@ -24,6 +24,7 @@ pub(super) struct Slot {
 pub(super) struct Slots {
     running: Arc<Semaphore>,
     starting: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     users: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
@@ -32,6 +33,7 @@ impl Slots {
         Self {
             running: Arc::new(Semaphore::new(running)),
             starting: Arc::new(Semaphore::new(running)),
+            questions: Arc::new(Semaphore::new((running / 2).max(1))),
             users: Mutex::new(HashMap::new()),
         }
     }
@@ -50,6 +52,11 @@ impl Slots {
     /// A slot for the way to the first prompt. Not the user's: nobody has answered anything yet.
     pub(super) async fn start(&self) -> Option<OwnedSemaphorePermit> {
         timeout(PATIENCE, Arc::clone(&self.starting).acquire_owned()).await.ok()?.ok()
+    }
+
+    /// A slot for a question that is no login, so that many refreshes at once keep nobody from the first prompt.
+    pub(super) async fn question(&self) -> Option<OwnedSemaphorePermit> {
+        timeout(PATIENCE, Arc::clone(&self.questions).acquire_owned()).await.ok()?.ok()
     }
 
     pub(super) fn working(&self, of: usize) -> usize {

@@ -217,7 +217,7 @@ impl Table {
             then(&mut shared);
             return form;
         }
-        shared.strikes += 1;
+        shared.strikes = shared.strikes.saturating_add(1);
         if shared.strikes >= STRIKES {
             drop(shared);
             self.remove(entry.id);

@@ -113,6 +113,13 @@ impl TokenIssuer {
             }
         };
         let (mut grant, refresh_token) = self.begin(login, request)?;
+        // Changed meanwhile: whoever ended the user's sessions may have looked before this one was there.
+        if let Vouched::Internal { user, phc, .. } = account.vouched()
+            && self.users.confirm(*user, phc).is_none_or(|now| now.role != grant.role)
+        {
+            self.end_session((grant.session, &grant.subject), "account changed", request)?;
+            return Err(denied(Denial::AuthErr));
+        }
         grant.refresh_token = Some(refresh_token);
         Ok(grant)
     }

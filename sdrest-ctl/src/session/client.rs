@@ -92,6 +92,10 @@ impl Client {
             request = request.header(name, value);
         }
         let response = request.call().map_err(|error| self.unreachable(&error))?;
+        if response.status() == 429 {
+            // As many streams as one user may have: the caller looks again.
+            return Ok(());
+        }
         if response.status() != 200 {
             answer(response)?.success()?;
             bail!("the server gave no events");
