@@ -74,8 +74,11 @@ fn seconds() -> Duration {
 /// Looks at the clock while a target runs.
 struct Watch {
     name: &'static str,
-    current: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    current: Arc<Mutex<Current>>,
 }
+
+/// The input at work, and since when.
+type Current = Option<(Instant, Vec<u8>)>;
 
 impl Watch {
     fn start(name: &'static str) -> Self {

@@ -26,7 +26,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         seeds.push(seed("authd_request", &format!("verb-{at:02}"), request(verb)));
     }
     seeds.push(seed("authd_request", "cancel", cancel()));
-    let frames: Vec<_> = verbs.iter().take(4).map(|verb| request(verb)).collect();
+    let frames: Vec<_> = verbs.iter().take(4).map(request).collect();
     seeds.push(seed("authd_connection", "four-verbs", connection(&frames)));
     seeds.push(seed("authd_connection", "cancel", connection(&[frames[1].clone(), cancel()])));
     for (at, verb) in answers().iter().enumerate() {
