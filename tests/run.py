@@ -17,6 +17,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FULL_ONLY = {"gpu"}
 # Seconds for one test binary; one that hangs has no result line, and so has failed.
 PATIENCE = 1800
+# In the full size each target of a fuzz binary runs for this long; they share the processors.
+FUZZ_SECONDS = int(os.environ.get("SDREST_FUZZ_SECONDS", "600"))
 RESULT = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;")
 
 
@@ -50,7 +52,9 @@ def listed(executable, environment):
 def run(executable, environment):
     """Runs one binary; returns passed, failed, ignored, lines worth repeating."""
     expected = listed(executable, environment)
-    answer = subprocess.run(["timeout", "--kill-after=30", str(PATIENCE), executable, "--show-output"], cwd=ROOT,
+    fuzz = "/fuzz-" in executable and environment["SDREST_TESTS"] == "full"
+    patience = PATIENCE + (expected * FUZZ_SECONDS if fuzz else 0)
+    answer = subprocess.run(["timeout", "--kill-after=30", str(patience), executable, "--show-output"], cwd=ROOT,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     # The last one: a test may show the output of a test binary that it ran itself.
     results = RESULT.findall(answer.stdout)

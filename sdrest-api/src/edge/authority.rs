@@ -66,7 +66,8 @@ fn canonical(host: &str) -> Option<String> {
     }
     let host = host.strip_suffix('.').unwrap_or(host);
     let name_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    (!host.is_empty() && host.len() <= 253 && host.bytes().all(name_byte))
+    // One dot may end a name; what has another before it is no name.
+    (!host.is_empty() && !host.ends_with('.') && host.len() <= 253 && host.bytes().all(name_byte))
         .then(|| host.to_ascii_lowercase())
 }
 
@@ -93,6 +94,7 @@ mod tests {
             "host:x",
             "host:99999",
             "a,b",
+            "a..",
         ] {
             assert_eq!(Authority::parse(bad), None, "{bad:?}");
         }
