@@ -19,6 +19,7 @@ mod lockout;
 mod machine;
 mod misbehaviour;
 mod names;
+mod over_http;
 mod passwords;
 mod place;
 mod sentinel;
