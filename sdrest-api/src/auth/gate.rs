@@ -149,10 +149,8 @@ fn opened(policy: &Policy, rule: Rule, parts: &Parts) -> Option<User> {
             (reads && paths.open(pattern.as_str())).then(User::guest)
         }
         Opening::Generation => paths.opens_everything().then(User::generating_guest),
-        Opening::GuestsJob => {
-            (paths.opens_everything() && shown(&parts.headers).is_some())
-                .then(User::generating_guest)
-        }
+        Opening::GuestsJob => (paths.opens_everything() && shown(&parts.headers).is_some())
+            .then(User::generating_guest),
     }
 }
 

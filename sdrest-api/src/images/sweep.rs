@@ -40,8 +40,10 @@ mod tests {
     async fn only_old_blobs_without_a_row_go() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
-        let (kept, lost) =
-            (blob_key(JobId::random(), Attempt(1), 0, ImageId::random()), blob_key(JobId::random(), Attempt(2), 0, ImageId::random()));
+        let (kept, lost) = (
+            blob_key(JobId::random(), Attempt(1), 0, ImageId::random()),
+            blob_key(JobId::random(), Attempt(2), 0, ImageId::random()),
+        );
         for key in [&kept, &lost] {
             blobs.put(key, Bytes::from_static(b"x")).await.unwrap();
         }
