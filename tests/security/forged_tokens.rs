@@ -2,13 +2,14 @@
 //! list of revocations: all that a front end is told.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use sdrest_proto::{
     authd::{Claims, VerifyingKey},
     id::SessionId,
     identity::{Role, Subject},
 };
 use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{fs, process::Command};
 
 /// An Ed25519 key in PKCS #8 (RFC 8410) is this and 32 bytes of seed.
 const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -80,29 +81,20 @@ fn wanted(known: &Known<'_>) -> Vec<(String, Claims)> {
 }
 
 fn signed_somehow(known: &Known<'_>, claims: &Claims) -> Vec<(&'static str, String)> {
-    let header = |algorithm, kid: &str| Header {
-        typ: Some("at+jwt".to_owned()),
-        kid: Some(kid.to_owned()),
-        ..Header::new(algorithm)
-    };
     let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).unwrap());
+    let body = |alg: &str, kid: &str| {
+        let header = json!({ "alg": alg, "typ": "at+jwt", "kid": kid }).to_string();
+        format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header))
+    };
+    let kid = known.key.kid.as_str();
     let (own_body, own_signature) = known.token.rsplit_once('.').unwrap();
     let (own_header, _) = own_body.split_once('.').unwrap();
-    let none = |alg: &str| {
-        let header = json!({ "alg": alg, "typ": "at+jwt", "kid": known.key.kid });
-        URL_SAFE_NO_PAD.encode(header.to_string())
-    };
+    let zeros = URL_SAFE_NO_PAD.encode([0; 64]);
     let mut made = vec![
-        ("alg none", format!("{}.{payload}.", none("none"))),
-        ("alg None", format!("{}.{payload}.{own_signature}", none("None"))),
-        (
-            "another payload under a good signature",
-            format!("{own_header}.{payload}.{own_signature}"),
-        ),
-        (
-            "zeros as the signature",
-            format!("{own_header}.{payload}.{}", URL_SAFE_NO_PAD.encode([0; 64])),
-        ),
+        ("alg none", format!("{}.", body("none", kid))),
+        ("alg None", format!("{}.{own_signature}", body("None", kid))),
+        ("another payload, a good signature", format!("{own_header}.{payload}.{own_signature}")),
+        ("zeros as the signature", format!("{own_header}.{payload}.{zeros}")),
     ];
     let public = known.key.public;
     let spki = [SPKI.as_slice(), &public].concat();
@@ -112,17 +104,47 @@ fn signed_somehow(known: &Known<'_>, claims: &Claims) -> Vec<(&'static str, Stri
         base64::engine::general_purpose::STANDARD.encode(&spki)
     );
     for secret in [public.as_slice(), &spki, text.as_bytes(), pem.as_bytes(), b""] {
-        let key = EncodingKey::from_secret(secret);
-        let header = header(Algorithm::HS256, &known.key.kid);
-        made.push(("HS256 with the public key", encode(&header, claims, &key).unwrap()));
+        let body = body("HS256", kid);
+        let signature = URL_SAFE_NO_PAD.encode(hmac_sha256(secret, body.as_bytes()));
+        made.push(("HS256 with the public key", format!("{body}.{signature}")));
     }
-    let own_key = EncodingKey::from_ed_der(&[PKCS8.as_slice(), &[42; 32]].concat());
-    for kid in [known.key.kid.as_str(), "mine", "../../signing-key"] {
-        let header = header(Algorithm::EdDSA, kid);
-        made.push((
-            "signed again with a key of one's own",
-            encode(&header, claims, &own_key).unwrap(),
-        ));
+    for kid in [kid, "mine", "../../signing-key"] {
+        let body = body("EdDSA", kid);
+        let signature = URL_SAFE_NO_PAD.encode(signed_with_an_own_key(&body));
+        made.push(("signed again with a key of one's own", format!("{body}.{signature}")));
     }
     made
+}
+
+/// RFC 2104.
+fn hmac_sha256(secret: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut key = if secret.len() > 64 { Sha256::digest(secret).to_vec() } else { secret.to_vec() };
+    key.resize(64, 0);
+    let padded = |pad: u8| key.iter().map(|byte| byte ^ pad).collect::<Vec<u8>>();
+    let inner = Sha256::digest([padded(0x36).as_slice(), text].concat());
+    Sha256::digest([padded(0x5c).as_slice(), inner.as_slice()].concat()).to_vec()
+}
+
+/// A good Ed25519 signature, of a key that authd does not know.
+fn signed_with_an_own_key(text: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, input) = (folder.path().join("key"), folder.path().join("text"));
+    fs::write(&key, [PKCS8.as_slice(), &[42; 32]].concat()).unwrap();
+    fs::write(&input, text).unwrap();
+    let output = Command::new("openssl")
+        .args(["pkeyutl", "-sign", "-rawin", "-keyform", "DER", "-inkey"])
+        .arg(&key)
+        .arg("-in")
+        .arg(&input)
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.len(), 64, "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// RFC 4231, test case 2.
+#[test]
+fn the_forged_hmac_is_one() {
+    let mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
+    assert_eq!(mac[..4], [0x5b, 0xdc, 0xc1, 0x46]);
 }
