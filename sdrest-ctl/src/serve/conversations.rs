@@ -31,7 +31,7 @@ use std::{
 };
 
 /// Conversations at a time: authd's own 64, probes, and some that are just ending.
-const MOST: usize = 80;
+const MOST: usize = 264;
 /// From SIGTERM to SIGKILL at the end of `serve`.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// No login lives longer, whatever authd allows it: the device flow's 900 s and some.
