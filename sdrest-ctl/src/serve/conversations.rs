@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Conversations at a time: authd's own 64, probes, and some that are just ending.
+/// Conversations at a time: as many as authd has, probes, and some that are just ending.
 const MOST: usize = 264;
 /// From SIGTERM to SIGKILL at the end of `serve`.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
