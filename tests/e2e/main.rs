@@ -2,6 +2,7 @@
 //! libtorch, over a made-up /etc in a private mount namespace.
 
 mod accounts;
+mod administration;
 mod bad_input;
 mod damaged_models;
 mod guides;
