@@ -302,4 +302,21 @@ mod tests {
         throttle.save(&dir).unwrap();
         assert!(dir.read(FILE).unwrap().is_some(), "what could not be saved was saved later");
     }
+
+    #[test]
+    fn naming_another_source_for_each_guess_does_not_avoid_the_delay_of_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let throttle = Throttle::with_clock(&dir, Policy::default(), || 2_000_000).unwrap();
+        for n in 0..40 {
+            throttle.failed("bob", &source(&format!("198.51.{n}.1")));
+        }
+        let fault = throttle.check("bob", &source("203.0.113.9")).unwrap_err();
+        assert_eq!(fault.code, ErrorCode::TooManyAttempts);
+        assert!(fault.retry_after.is_some_and(|seconds| seconds <= 4), "nobody is locked out");
+        // A success elsewhere, or one that the guesser makes, is no reset.
+        throttle.succeeded("bob", &source("203.0.113.9"));
+        assert!(throttle.check("bob", &source("203.0.113.9")).is_err());
+        assert!(throttle.check("alice", &source("203.0.113.9")).is_ok());
+    }
 }
