@@ -13,7 +13,7 @@ use sdrest_proto::{
     login::{Grant, PeerLogin},
     transport::deadline,
 };
-use std::{fs, os::fd::AsRawFd};
+use std::{fs, os::fd::AsRawFd, path::Path};
 
 /// An account that every Debian has.
 const GAMES: (&str, u32) = ("games", 5);
@@ -80,18 +80,23 @@ async fn the_kernels_word_signs_in_where_there_is_no_pam() {
     assert_eq!(claims.amr, ["peer"]);
 }
 
+/// A service whose passwords are these lines of pam_matrix; nothing, and the reason, where the module is missing.
+fn matrix(dir: &Path, passwords: &str) -> Option<[(&'static str, String); 1]> {
+    let Some(module) = pam_matrix() else {
+        eprintln!("skipped: pam_matrix.so is not installed (Debian package libpam-wrapper)");
+        return None;
+    };
+    let file = dir.join("passwords");
+    fs::write(&file, passwords).unwrap();
+    let matrix = format!("required {} passdb={}", module.display(), file.display());
+    Some([("sdrest", format!("auth {matrix}\naccount {matrix}\n"))])
+}
+
 #[tokio::test]
 async fn optional_asks_the_internal_user_first_and_pam_where_there_is_none() {
     skip_if_missing!();
-    let Some(module) = pam_matrix() else {
-        eprintln!("skipped: pam_matrix.so is not installed (Debian package libpam-wrapper)");
-        return;
-    };
     let dir = tempfile::tempdir().unwrap();
-    let passwords = dir.path().join("passwords");
-    fs::write(&passwords, "games:right:sdrest\n").unwrap();
-    let matrix = format!("required {} passdb={}", module.display(), passwords.display());
-    let services = [("sdrest", format!("auth {matrix}\naccount {matrix}\n"))];
+    let Some(services) = matrix(dir.path(), "games:right:sdrest\n") else { return };
     let setup = Setup { mode: "optional", services: &services, ..PLAIN };
     let stack = Stack::start(&setup).unwrap();
     let admin = stack.admin().await;
@@ -115,15 +120,10 @@ async fn optional_asks_the_internal_user_first_and_pam_where_there_is_none() {
 #[tokio::test]
 async fn allowed_and_denied_accounts_are_told_apart_only_after_the_right_password() {
     skip_if_missing!();
-    let Some(module) = pam_matrix() else {
-        eprintln!("skipped: pam_matrix.so is not installed (Debian package libpam-wrapper)");
+    let dir = tempfile::tempdir().unwrap();
+    let Some(services) = matrix(dir.path(), "games:right:sdrest\ndaemon:right:sdrest\n") else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let passwords = dir.path().join("passwords");
-    fs::write(&passwords, "games:right:sdrest\ndaemon:right:sdrest\n").unwrap();
-    let matrix = format!("required {} passdb={}", module.display(), passwords.display());
-    let services = [("sdrest", format!("auth {matrix}\naccount {matrix}\n"))];
     let config = "throttle = false\nallow_groups = [\"games\"]\n";
     let setup = Setup { services: &services, config, ..PLAIN };
     let mut stack = Stack::start(&setup).unwrap();
