@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class Machine:
     def autocast(self):
         """bfloat16 on a CPU, where it halves the time; a GPU is not the limit at these sizes."""
         return torch.autocast("cpu", torch.bfloat16) if self.device == "cpu" else contextlib.nullcontext()
+
+    def speed_up(self, *modules):
+        """Compiles forward and backward on a CPU, in place: two thirds of the time; one minute and a C++ compiler before."""
+        for module in modules if self.device == "cpu" and shutil.which("g++") else ():
+            module.compile(dynamic=False)
 
 
 def finished_vae(work, machine):
@@ -84,6 +90,7 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(args.work / "compiled"))
     machine = Machine(args.device)
     if args.judge_vae:
         judge_latest(args.work, machine)

@@ -28,10 +28,10 @@ class Plan:
     """The UNet's training."""
 
     name: str = "unet"
-    steps: int = 24000
+    steps: int = 17000
     batch: int = 32
     rate: float = 1.2e-3
-    cooling: int = 3000
+    cooling: int = 2500
     decay: float = 0.01
     averaging: float = 0.999
 
@@ -67,6 +67,7 @@ def train(work, machine, latents):
     finished = work / "unet.done.pt"
     if not finished.exists():
         trainee = Trainee(work / "unet.pt", {"unet": unet, "text": text}, plan)
+        machine.speed_up(unet, text)
         scenes = [scene(index) for index in range(SCENES)]
         pairs = np.array([bool(s.relation) for s in scenes])
         latents, alphas = latents.to(machine.device), alphas_cumulative().to(machine.device)

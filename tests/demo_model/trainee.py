@@ -44,7 +44,8 @@ class Trainee:
     def __init__(self, path, modules, plan):
         self.path, self.modules, self.plan, self.step = path, modules, plan, 0
         self.weights = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.weights, lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay)
+        self.optimiser = torch.optim.AdamW(self.weights, lr=plan.rate, betas=(0.9, 0.99), weight_decay=plan.decay,
+                                           fused=True)
         self.average = {n: {k: v.detach().clone() for k, v in m.state_dict().items()} for n, m in modules.items()}
         self.losses, self.started, self.done_here = [], time.time(), 0
         if path.exists():
@@ -53,6 +54,8 @@ class Trainee:
     def _resume(self, state):
         self.step = state["step"]
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            group["fused"] = True  # an older checkpoint names the slower form
         for name, module in self.modules.items():
             module.load_state_dict(state["live"][name])
             for key, value in self.average[name].items():
