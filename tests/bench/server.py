@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -23,7 +25,7 @@ class Running:
         self.log = os.path.join(self.folder, "log")
         subprocess.run([PRIVATE_ETC, "make", self.folder], input=accounts, text=True, check=True)
         command = [PRIVATE_ETC, "run", self.folder, os.path.join(release, "sdrestctl"), "serve", "--auth", "pam", "--port", "0",
-                   "--run-dir", os.path.join(self.folder, "run"), "--state-dir", state, "--verbose",
+                   "--run-dir", os.path.join(self.folder, "run"), "--state-dir", state,
                    "--models-dir", os.path.join(ROOT, "sdrest-worker", "demo-model")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
         line = self.process.stdout.readline()
@@ -31,6 +33,7 @@ class Running:
             sys.exit(f"bench: the server did not start:\n{open(self.log).read()}")
         self.address = line.strip().removeprefix("sdrest: ready http://")
         self.connection = http.client.HTTPConnection(self.address, timeout=60)
+        self.plain = None
 
     def post(self, path, body, token=None):
         headers = {"Content-Type": "application/json", "Prefer": "wait=30"}
@@ -42,6 +45,33 @@ class Running:
         if answer.status >= 300:
             sys.exit(f"bench: {path} answered {answer.status}: {text.decode()}")
         return json.loads(text)
+
+    def timed(self, path, body, token):
+        """The answer to a POST, and the milliseconds from its first byte out to its last byte in: the client's own work
+        before and after is not the server's."""
+        if self.plain is None:
+            host, port = self.address.rsplit(":", 1)
+            self.plain = socket.create_connection((host, int(port)), timeout=60)
+            self.plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        payload = json.dumps(body).encode()
+        head = (f"POST {path} HTTP/1.1\r\nHost: {self.address}\r\nContent-Type: application/json\r\nPrefer: wait=30\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Length: {len(payload)}\r\n\r\n").encode()
+        begun = time.perf_counter()
+        self.plain.sendall(head + payload)
+        answer, end = b"", None
+        while end is None or len(answer) < end:
+            piece = self.plain.recv(65536)
+            if not piece:
+                sys.exit(f"bench: {path}: the connection ended after {answer!r}")
+            answer += piece
+            if end is None and b"\r\n\r\n" in answer:
+                length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
+                end = answer.index(b"\r\n\r\n") + 4 + int(length[1])
+        took = (time.perf_counter() - begun) * 1000
+        status, text = int(answer.split()[1]), answer[answer.index(b"\r\n\r\n") + 4:]
+        if status >= 300:
+            sys.exit(f"bench: {path} answered {status}: {text.decode()}")
+        return json.loads(text), took
 
     def pid(self, name):
         """The pid of one of its programs, by its own record."""

@@ -28,7 +28,7 @@ class Plan:
     """The UNet's training."""
 
     name: str = "unet"
-    steps: int = 17000
+    steps: int = 12500
     batch: int = 32
     rate: float = 1.2e-3
     cooling: int = 2500

@@ -11,6 +11,7 @@ mod credential;
 mod extract;
 mod gate;
 mod job_secret;
+mod known_tokens;
 mod permit;
 mod policies;
 mod policy;

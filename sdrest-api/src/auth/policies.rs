@@ -95,7 +95,7 @@ impl Policies {
         }
         let claims = match policy.verifier() {
             Some(verifier) => verifier.verify(token).map_err(refused)?,
-            None => Claims::clone(&*self.introspect(token, request).await?),
+            None => self.introspect(token, request).await?,
         };
         // Asked last, of the newest list: an answer of authd's may have been under way.
         if self.current().is_revoked(claims.sid) {
@@ -104,7 +104,7 @@ impl Policies {
                 "the session was signed out; sign in again",
             ));
         }
-        User::from_claims(claims).ok_or_else(|| {
+        User::from_claims(&claims).ok_or_else(|| {
             ApiError::new(ErrorCode::TokenInvalid, "the token carries no role; sign in again")
         })
     }

@@ -50,11 +50,14 @@ impl User {
         Self { subject, name: username, role, standing }
     }
 
-    pub(super) fn from_claims(claims: Claims) -> Option<Self> {
+    pub(super) fn from_claims(claims: &Claims) -> Option<Self> {
         let role = claims.roles.iter().copied().max()?;
-        let standing =
-            Standing::SignedIn { session: claims.sid, expires: claims.exp, methods: claims.amr };
-        Some(Self { subject: claims.sub, name: claims.name, role, standing })
+        let standing = Standing::SignedIn {
+            session: claims.sid,
+            expires: claims.exp,
+            methods: claims.amr.clone(),
+        };
+        Some(Self { subject: claims.sub.clone(), name: claims.name.clone(), role, standing })
     }
 
     pub(super) fn guest() -> Self {

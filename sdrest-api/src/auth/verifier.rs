@@ -1,6 +1,8 @@
 //! Verifies access tokens (RFC 7519, RFC 8037, RFC 9068) with authd's public keys. One algorithm, EdDSA,
-//! chosen here and never by the token; `iss`, `aud`, `sub`, `exp` and `nbf` must all be there and right.
+//! chosen here and never by the token; `iss`, `aud`, `sub`, `exp` and `nbf` must all be there and right. A token
+//! that was checked before costs only a digest and a look at the clock.
 
+use super::known_tokens::KnownTokens;
 use crate::error::unix_now;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -10,7 +12,7 @@ use sdrest_proto::{
     authd::{Claims, VerifyingKey},
     secret::BearerToken,
 };
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 use thiserror::Error;
 
 /// Seconds by which the clocks of one host may seem to differ.
@@ -34,6 +36,7 @@ pub enum VerifyError {
 pub struct Verifier {
     keys: HashMap<String, DecodingKey>,
     validation: Validation,
+    known: KnownTokens,
 }
 
 impl Verifier {
@@ -49,12 +52,27 @@ impl Verifier {
                 .map(|decoding| (key.kid.clone(), decoding))
                 .map_err(|error| VerifyError::Key(error.to_string()))
         };
-        Ok(Self { keys: keys.iter().map(decoding).collect::<Result<_, _>>()?, validation })
+        let keys = keys.iter().map(decoding).collect::<Result<_, _>>()?;
+        Ok(Self { keys, validation, known: KnownTokens::default() })
     }
 
     /// The claims of a token that is authentic and timely. Whether its session still counts is asked
     /// elsewhere.
-    pub fn verify(&self, token: &BearerToken) -> Result<Claims, VerifyError> {
+    pub fn verify(&self, token: &BearerToken) -> Result<Arc<Claims>, VerifyError> {
+        let text = token.expose("checked against authd's public key");
+        let digest = KnownTokens::digest(text);
+        if let Some(claims) = self.known.get(&digest) {
+            return timely(&claims, unix_now()).map(|()| claims);
+        }
+        let claims = Arc::new(self.verify_anew(token)?);
+        let now = unix_now();
+        timely(&claims, now)?;
+        self.known.keep(digest, &claims, now);
+        Ok(claims)
+    }
+
+    /// The same without looking at what is known.
+    pub fn verify_anew(&self, token: &BearerToken) -> Result<Claims, VerifyError> {
         let text = token.expose("checked against authd's public key");
         let header =
             decode_header(text).map_err(|error| VerifyError::Invalid(error.to_string()))?;
@@ -75,6 +93,17 @@ impl Verifier {
             Err(error) => Err(VerifyError::Invalid(error.to_string())),
         }
     }
+}
+
+/// Whether the clock is within a token's times, give or take the leeway.
+fn timely(claims: &Claims, now: u64) -> Result<(), VerifyError> {
+    if claims.exp < now.saturating_sub(LEEWAY) {
+        return Err(VerifyError::Expired);
+    }
+    if claims.nbf > now + LEEWAY {
+        return Err(VerifyError::Invalid("it does not count yet".to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether a text has the form of an HS256 access token that has not expired, by its own words: only authd can
@@ -111,5 +140,41 @@ fn check_header(header: &Header) -> Result<(), VerifyError> {
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("keys", &self.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdrest_proto::{
+        id::SessionId,
+        identity::{Role, Subject},
+    };
+
+    #[test]
+    fn a_known_token_still_has_its_times() {
+        let claims = Claims {
+            iss: "i".to_owned(),
+            aud: "a".to_owned(),
+            sub: Subject::unix(1000, 1),
+            name: "alice".to_owned(),
+            uid: Some(1000),
+            roles: vec![Role::User],
+            amr: vec!["pam".to_owned()],
+            sid: SessionId::random(),
+            jti: "j".to_owned(),
+            iat: 1000,
+            nbf: 1000,
+            exp: 4600,
+            auth_time: 1000,
+        };
+        for now in [995, 1000, 4600, 4605] {
+            assert!(timely(&claims, now).is_ok(), "{now}");
+        }
+        assert!(matches!(timely(&claims, 4606), Err(VerifyError::Expired)));
+        // The clock may go back.
+        for now in [0, 994] {
+            assert!(matches!(timely(&claims, now), Err(VerifyError::Invalid(_))), "{now}");
+        }
     }
 }

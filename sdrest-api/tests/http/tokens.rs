@@ -140,7 +140,30 @@ fn a_good_token_is_good() {
     let session = SessionId::random();
     let token = Keys::new().sign(&claims(Role::Operator, session, now()));
     let claims = verifier().verify(&BearerToken::new(token)).unwrap();
-    assert_eq!((claims.sid, claims.roles), (session, vec![Role::Operator]));
+    assert_eq!((claims.sid, &claims.roles), (session, &vec![Role::Operator]));
+}
+
+/// What is known of a token is not known of one that looks like it, nor of it under other keys.
+#[test]
+fn a_token_that_was_checked_before_vouches_for_nothing_else() {
+    let verifier = verifier();
+    let session = SessionId::random();
+    let good = Keys::new().sign(&claims(Role::User, session, now()));
+    for _ in 0..3 {
+        assert_eq!(verifier.verify(&BearerToken::new(good.clone())).unwrap().sid, session);
+    }
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let mut raised = claims(Role::Admin, session, now());
+    raised["jti"] = json!("j");
+    let raised = Keys::other().sign(&raised);
+    let forged = format!("{}.{signature}", raised.rsplit_once('.').unwrap().0);
+    for other in [forged, format!("{signed}."), format!("{good}A"), format!(" {good}")] {
+        let answer = verifier.verify(&BearerToken::new(other.clone()));
+        assert!(matches!(answer, Err(VerifyError::Invalid(_))), "{other}");
+    }
+    let rotated =
+        Verifier::new("sdrest-authd", "sdrest-api", &[Keys::other().verifying()]).unwrap();
+    assert!(matches!(rotated.verify(&BearerToken::new(good)), Err(VerifyError::Invalid(_))));
 }
 
 #[test]

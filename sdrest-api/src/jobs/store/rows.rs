@@ -9,9 +9,10 @@ use crate::jobs::{
 };
 use sdrest_proto::{
     error::{ErrorCode, Fault},
-    id::Attempt,
+    id::{Attempt, ImageId, JobId},
     identity::Subject,
 };
+use serde::Deserialize;
 use sqlx::{Row, sqlite::SqliteRow};
 use std::{fmt::Display, str::FromStr};
 
@@ -77,6 +78,48 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         position: None,
         eta_seconds: None,
     })
+}
+
+/// The same with its `pictures`.
+pub(super) fn job_with_images(row: &SqliteRow) -> Result<Job, StoreError> {
+    let mut job = job(row)?;
+    let pictures: Vec<Picture> = serde_json::from_str(row.try_get("pictures")?)
+        .map_err(|error| StoreError::corrupt("images", error))?;
+    job.images = pictures.into_iter().map(|picture| picture.of(job.id)).collect();
+    Ok(job)
+}
+
+/// A row of `images` as JSON.
+#[derive(Deserialize)]
+struct Picture {
+    id: ImageId,
+    attempt: u32,
+    place: u32,
+    seed: u64,
+    width: u32,
+    height: u32,
+    sha256: String,
+    blob_key: String,
+    bytes: u64,
+    created: i64,
+}
+
+impl Picture {
+    fn of(self, job: JobId) -> ImageRecord {
+        ImageRecord {
+            id: self.id,
+            job,
+            attempt: Attempt(self.attempt),
+            index: self.place,
+            seed: self.seed,
+            width: self.width,
+            height: self.height,
+            sha256: self.sha256,
+            key: self.blob_key,
+            bytes: self.bytes,
+            created: UnixMillis(self.created),
+        }
+    }
 }
 
 /// A row of `images`.

@@ -24,22 +24,47 @@ pub(super) const COUNTS_OF_OWNER: &str = "SELECT state, count(*) AS jobs FROM jo
 pub(super) const WAITING: &str = "SELECT jobs.id, jobs.cost, jobs.arrival, jobs.attempt, owners.subject, owners.served \
     FROM jobs INDEXED BY jobs_waiting CROSS JOIN owners ON owners.id = jobs.owner WHERE jobs.state = 'queued'";
 
+/// A job's pictures by their place, as one JSON array: what they would cost as rows of their own is another hop each.
+macro_rules! pictures {
+    () => {
+        ", (SELECT json_group_array(json_object('id', id, 'attempt', attempt, 'place', place, 'seed', seed, \
+        'width', width, 'height', height, 'sha256', sha256, 'blob_key', blob_key, 'bytes', bytes, 'created', created) \
+        ORDER BY place) FROM images WHERE images.job = jobs.id) AS pictures "
+    };
+}
+
+pub(super) const JOB: &str = concat!(
+    "SELECT jobs.*, owners.subject",
+    pictures!(),
+    "FROM jobs JOIN owners ON owners.id = jobs.owner WHERE jobs.id = ?"
+);
+
 // Lists, one statement for each kind of filter, so that each finds its index. The parameters are the same
 // everywhere: owner, state, before, limit. The cursor of a job that is not there ends the list.
-const JOBS: &str = "SELECT jobs.*, owners.subject FROM jobs CROSS JOIN owners ON owners.id = jobs.owner \
+const JOBS: &str = concat!(
+    "SELECT jobs.*, owners.subject",
+    pictures!(),
+    "FROM jobs CROSS JOIN owners ON owners.id = jobs.owner \
     WHERE (?1 IS NULL) AND (?2 IS NULL OR jobs.state = ?2) AND jobs.arrival < \
     CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
-    ORDER BY jobs.arrival DESC LIMIT ?4";
-const JOBS_OF_OWNER: &str = "SELECT jobs.*, owners.subject \
-    FROM jobs INDEXED BY jobs_by_arrival CROSS JOIN owners ON owners.id = jobs.owner \
+    ORDER BY jobs.arrival DESC LIMIT ?4"
+);
+const JOBS_OF_OWNER: &str = concat!(
+    "SELECT jobs.*, owners.subject",
+    pictures!(),
+    "FROM jobs INDEXED BY jobs_by_arrival CROSS JOIN owners ON owners.id = jobs.owner \
     WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND (?2 IS NULL) AND jobs.arrival < \
     CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
-    ORDER BY jobs.arrival DESC LIMIT ?4";
-const JOBS_OF_OWNER_IN_STATE: &str = "SELECT jobs.*, owners.subject \
-    FROM jobs INDEXED BY jobs_of_owner CROSS JOIN owners ON owners.id = jobs.owner \
+    ORDER BY jobs.arrival DESC LIMIT ?4"
+);
+const JOBS_OF_OWNER_IN_STATE: &str = concat!(
+    "SELECT jobs.*, owners.subject",
+    pictures!(),
+    "FROM jobs INDEXED BY jobs_of_owner CROSS JOIN owners ON owners.id = jobs.owner \
     WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND jobs.state = ?2 AND jobs.arrival < \
     CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
-    ORDER BY jobs.arrival DESC LIMIT ?4";
+    ORDER BY jobs.arrival DESC LIMIT ?4"
+);
 
 /// The statement for lists that are narrowed to an owner, to a state, to both or to neither.
 pub(super) fn jobs_statement(filter: &JobFilter) -> &'static str {
@@ -67,22 +92,8 @@ pub(super) async fn job(
     connection: &mut SqliteConnection,
     id: JobId,
 ) -> Result<Option<Job>, StoreError> {
-    let statement = "SELECT jobs.*, owners.subject FROM jobs JOIN owners ON owners.id = jobs.owner WHERE jobs.id = ?";
-    let Some(row) =
-        sqlx::query(statement).bind(id.to_string()).fetch_optional(&mut *connection).await?
-    else {
-        return Ok(None);
-    };
-    Ok(Some(with_images(connection, rows::job(&row)?).await?))
-}
-
-async fn with_images(connection: &mut SqliteConnection, mut job: Job) -> Result<Job, StoreError> {
-    if job.state == JobState::Done {
-        let statement = "SELECT * FROM images WHERE job = ? ORDER BY place";
-        let found = sqlx::query(statement).bind(job.id.to_string()).fetch_all(connection).await?;
-        job.images = found.iter().map(rows::image).collect::<Result<_, _>>()?;
-    }
-    Ok(job)
+    let found = sqlx::query(JOB).bind(id.to_string()).fetch_optional(connection).await?;
+    found.as_ref().map(rows::job_with_images).transpose()
 }
 
 pub(super) async fn jobs(
@@ -94,13 +105,9 @@ pub(super) async fn jobs(
         .bind(filter.state.map(JobState::as_str))
         .bind(filter.before.map(|job| job.to_string()))
         .bind(filter.limit)
-        .fetch_all(&mut *connection)
+        .fetch_all(connection)
         .await?;
-    let mut jobs = Vec::with_capacity(found.len());
-    for row in &found {
-        jobs.push(with_images(connection, rows::job(row)?).await?);
-    }
-    Ok(jobs)
+    found.iter().map(rows::job_with_images).collect()
 }
 
 pub(super) async fn counts(

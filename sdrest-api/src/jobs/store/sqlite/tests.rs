@@ -48,6 +48,7 @@ async fn no_frequent_statement_reads_all_jobs_or_pictures() {
         accept::FORGET_KEY,
         advance::NEXT,
         advance::RECOVER,
+        look::JOB,
         look::COUNTS,
         look::COUNTS_OF_OWNER,
         look::WAITING,
