@@ -1,28 +1,48 @@
-//! Runs one target over its corpus and then over mutations of it: 10,000 of them, or with `SDREST_TESTS=full` as many
-//! as `SDREST_FUZZ_SECONDS` (600) allow. A panic, an input that takes over a second, and an input after which nothing
-//! happens for a minute are failures, each with the input in hex. Memory is bounded for the whole process: a decoder
-//! that believes a length and sets aside what it says ends it.
+//! Runs one target over its corpus and then over mutations of it, for 30 seconds, or with `SDREST_TESTS=full` for 600;
+//! `SDREST_FUZZ_SECONDS` says another number. A panic, an input that takes over a second, and an input after which
+//! nothing happens for a minute are failures, each with the input in hex. Memory is bounded for the whole process: a
+//! decoder that believes a length and sets aside what it says ends it.
 //!
-//! The coverage-guided engine libFuzzer has no place here: it needs a nightly compiler and a build of its own.
+//! A campaign follows from its target's name and a seed: always the same one in the CI size, another one each time in
+//! the full size, and in both `SDREST_FUZZ_SEED` where it is given. Each campaign prints the seed that it had.
 
 use super::mutation::Mutator;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::{
+    resource::{Resource, UsageWho, getrusage, setrlimit},
+    time::TimeValLike,
+};
 use std::{
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-const MUTATIONS: u64 = 10_000;
-const SECONDS: u64 = 600;
+/// How long each target runs, in the CI size and in the full one.
+const SECONDS: [u64; 2] = [30, 600];
+const SEED: u64 = 1;
+/// A campaign that has not had its time after this many times as long would say little, and says that.
+const BUSY: u32 = 20;
+/// The fewest inputs for each second of a campaign that mostly waits.
+const LEAST: u64 = 50;
 /// The longest time for one input.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After this the process is ended: the input would never have come back.
 const HANG: Duration = Duration::from_secs(60);
 /// Private memory of the whole process: many times the largest frame, little beside what a length can say.
 const MEMORY: u64 = 1024 * 1024 * 1024;
+
+/// What the seconds of a campaign are seconds of.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Clock {
+    /// Of the processor, in the thread of the campaign: a busy machine makes it last longer, and no smaller. For
+    /// targets that do all their work in this thread.
+    Processor,
+    /// Of the clock on the wall, and a least number of inputs. For targets that wait for threads of the server and for
+    /// answers that come late on purpose: hours could pass before such a thread has used seconds of the processor.
+    Wall,
+}
 
 /// What is known of a target before it runs.
 pub(crate) struct Plan {
@@ -32,6 +52,7 @@ pub(crate) struct Plan {
     pub(crate) dictionary: &'static [&'static str],
     /// The longest input.
     pub(crate) longest: usize,
+    pub(crate) clock: Clock,
 }
 
 /// The files of one target, by name.
@@ -51,24 +72,82 @@ pub(crate) fn run(plan: &Plan, corpus: &[Vec<u8>], mut examine: impl FnMut(&[u8]
         let taken = watch.over(input, &mut examine);
         assert!(taken, "{}: an honest input was refused: {}", plan.name, hex(input));
     }
-    let full = std::env::var("SDREST_TESTS").is_ok_and(|tests| tests == "full");
-    let until = full.then(|| Instant::now() + seconds());
-    let more = |count| until.map_or(count < MUTATIONS, |until| Instant::now() < until);
-    let mut mutator = Mutator::new(plan.name, corpus, plan.dictionary, plan.longest);
+    let budget = Budget::start(plan.clock);
+    let seed = seed();
+    let mut mutator =
+        Mutator::new(&format!("{} {seed}", plan.name), corpus, plan.dictionary, plan.longest);
     let (mut count, mut taken) = (0_u64, 0_u64);
-    while more(count) {
+    while budget.lasts(plan.name, count) {
         let input = mutator.input();
         taken += u64::from(watch.over(&input, &mut examine));
         count += 1;
     }
-    println!("{}: {count} mutations, {taken} of them taken", plan.name);
+    println!(
+        "fuzz: {}: seed {seed}, {count} mutations, {taken} taken, {}",
+        plan.name,
+        budget.spent(count)
+    );
     // Where nothing is taken, nothing but the first check was tried.
     assert!(taken > 0, "{}: all of {count} mutations were refused", plan.name);
 }
 
-fn seconds() -> Duration {
-    let given = std::env::var("SDREST_FUZZ_SECONDS");
-    Duration::from_secs(given.map_or(SECONDS, |given| given.parse().unwrap()))
+fn full() -> bool {
+    std::env::var("SDREST_TESTS").is_ok_and(|tests| tests == "full")
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text:?}")))
+}
+
+fn seed() -> u64 {
+    let drawn = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    number("SDREST_FUZZ_SEED").unwrap_or_else(|| if full() { drawn() } else { SEED })
+}
+
+/// The time of one campaign.
+struct Budget {
+    clock: Clock,
+    seconds: u64,
+    begun: Instant,
+    used_before: Duration,
+}
+
+impl Budget {
+    fn start(clock: Clock) -> Self {
+        let usual = SECONDS[usize::from(full())];
+        let seconds = number("SDREST_FUZZ_SECONDS").unwrap_or(usual);
+        Self { clock, seconds, begun: Instant::now(), used_before: processor() }
+    }
+
+    fn used(&self) -> Duration {
+        processor() - self.used_before
+    }
+
+    fn lasts(&self, name: &str, count: u64) -> bool {
+        let (whole, wall) = (Duration::from_secs(self.seconds), self.begun.elapsed());
+        let over = match self.clock {
+            Clock::Processor => self.used() >= whole,
+            Clock::Wall => wall >= whole && count >= self.seconds * LEAST,
+        };
+        let limit = whole * BUSY + HANG;
+        assert!(over || wall < limit, "{name}: the machine is too busy: {}", self.spent(count));
+        !over
+    }
+
+    fn spent(&self, count: u64) -> String {
+        let (used, wall) = (self.used().as_secs_f64(), self.begun.elapsed().as_secs_f64());
+        let clock = if self.clock == Clock::Wall { wall } else { used };
+        let rate = count as f64 / clock.max(0.001);
+        format!("{used:.1} s of the processor in {wall:.1} s, {rate:.0} a second")
+    }
+}
+
+/// What this thread has used of the processor: what CLOCK_THREAD_CPUTIME_ID says, to the microsecond.
+fn processor() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    let used = usage.user_time() + usage.system_time();
+    Duration::from_micros(used.num_microseconds().try_into().unwrap())
 }
 
 /// Looks at the clock while a target runs.
