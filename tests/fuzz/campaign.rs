@@ -5,8 +5,14 @@
 //!
 //! A campaign follows from its target's name and a seed: always the same one in the CI size, another one each time in
 //! the full size, and in both `SDREST_FUZZ_SEED` where it is given. Each campaign prints the seed that it had.
+//!
+//! In a binary built by guided.py, inputs that reach something new are kept and changed further, and the smallest that
+//! do so are written to `SDREST_FUZZ_FOUND`. libFuzzer itself is not used: with cargo it takes a nightly compiler.
 
-use super::mutation::Mutator;
+use super::{
+    guide::{Counting, Guide},
+    mutation::Mutator,
+};
 use nix::sys::{
     resource::{Resource, UsageWho, getrusage, setrlimit},
     time::TimeValLike,
@@ -14,7 +20,7 @@ use nix::sys::{
 use std::{
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -24,6 +30,9 @@ const SECONDS: [u64; 2] = [30, 600];
 const SEED: u64 = 1;
 /// A campaign that has not had its time after this many times as long would say little, and says that.
 const BUSY: u32 = 20;
+/// Inputs that a guided campaign writes are at most this long, in bytes, and at most this many.
+const SMALL: usize = 1024;
+const FEW: usize = 30;
 /// The fewest inputs for each second of a campaign that mostly waits.
 const LEAST: u64 = 50;
 /// The longest time for one input.
@@ -55,31 +64,57 @@ pub(crate) struct Plan {
     pub(crate) clock: Clock,
 }
 
-/// The files of one target, by name.
-pub(crate) fn corpus(folder: &Path) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "{folder:?} is empty");
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+/// What the mutations of one target begin with.
+pub(crate) struct Corpus {
+    /// Inputs that must be taken.
+    pub(crate) honest: Vec<Vec<u8>>,
+    /// Inputs that reached something new once.
+    pub(crate) found: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    /// The files of one target, by name. Those that guided.py found are called `found-…`.
+    pub(crate) fn read(folder: &Path) -> Self {
+        let entries =
+            std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let (found, honest): (Vec<PathBuf>, Vec<PathBuf>) = paths.into_iter().partition(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("found-"))
+        });
+        assert!(!honest.is_empty(), "{folder:?} holds nothing honest");
+        let read = |paths: Vec<PathBuf>| {
+            paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+        };
+        Self { honest: read(honest), found: read(found) }
+    }
 }
 
 /// `examine` says whether it took the input, and panics where what it took is wrong.
-pub(crate) fn run(plan: &Plan, corpus: &[Vec<u8>], mut examine: impl FnMut(&[u8]) -> bool) {
+pub(crate) fn run(plan: &Plan, corpus: &Corpus, mut examine: impl FnMut(&[u8]) -> bool) {
     setrlimit(Resource::RLIMIT_DATA, MEMORY, MEMORY).unwrap();
     let watch = Watch::start(plan.name);
-    for input in corpus {
-        let taken = watch.over(input, &mut examine);
+    let seed = seed();
+    let name = format!("{} {seed}", plan.name);
+    let mut mutator = Mutator::new(&name, &corpus.honest, plan.dictionary, plan.longest);
+    let mut search = Search::start(plan);
+    for input in &corpus.honest {
+        let (taken, _) = search.over(input, || watch.over(input, &mut examine));
         assert!(taken, "{}: an honest input was refused: {}", plan.name, hex(input));
     }
+    for input in &corpus.found {
+        let (taken, _) = search.over(input, || watch.over(input, &mut examine));
+        mutator.keep(input.clone(), taken);
+    }
     let budget = Budget::start(plan.clock);
-    let seed = seed();
-    let mut mutator =
-        Mutator::new(&format!("{} {seed}", plan.name), corpus, plan.dictionary, plan.longest);
     let (mut count, mut taken) = (0_u64, 0_u64);
     while budget.lasts(plan.name, count) {
         let input = mutator.input();
-        taken += u64::from(watch.over(&input, &mut examine));
+        let (took, new) = search.over(&input, || watch.over(&input, &mut examine));
+        if new {
+            mutator.keep(input, took);
+        }
+        taken += u64::from(took);
         count += 1;
     }
     println!(
@@ -87,6 +122,9 @@ pub(crate) fn run(plan: &Plan, corpus: &[Vec<u8>], mut examine: impl FnMut(&[u8]
         plan.name,
         budget.spent(count)
     );
+    search.finish(|input| {
+        watch.over(input, &mut examine);
+    });
     // Where nothing is taken, nothing but the first check was tried.
     assert!(taken > 0, "{}: all of {count} mutations were refused", plan.name);
 }
@@ -103,6 +141,65 @@ fn number(name: &str) -> Option<u64> {
 fn seed() -> u64 {
     let drawn = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     number("SDREST_FUZZ_SEED").unwrap_or_else(|| if full() { drawn() } else { SEED })
+}
+
+/// What a guided campaign finds.
+struct Search {
+    name: &'static str,
+    guide: Option<Guide>,
+    kept: Vec<Vec<u8>>,
+}
+
+impl Search {
+    fn start(plan: &Plan) -> Self {
+        // How often the threads of a server do something is not the input's doing.
+        let counting = match plan.clock {
+            Clock::Processor => Counting::Times,
+            Clock::Wall => Counting::Branches,
+        };
+        Self { name: plan.name, guide: Guide::find(counting), kept: Vec::new() }
+    }
+
+    /// Runs one input; whether it was taken, and whether it reached something new.
+    fn over(&mut self, input: &[u8], run: impl FnOnce() -> bool) -> (bool, bool) {
+        let Some(guide) = &mut self.guide else { return (run(), false) };
+        guide.look();
+        let taken = run();
+        let new = guide.news() > 0;
+        if new {
+            self.kept.push(input.to_vec());
+        }
+        (taken, new)
+    }
+
+    /// Writes the few small inputs that reach nearly all that was reached, the shortest ones first.
+    fn finish(mut self, mut examine: impl FnMut(&[u8])) {
+        let Some(mut guide) = self.guide.take() else { return };
+        let (reached, all) = guide.branches();
+        println!(
+            "fuzz: {}: {reached} of {all} branches, {} inputs kept",
+            self.name,
+            self.kept.len()
+        );
+        let Some(folder) = std::env::var_os("SDREST_FUZZ_FOUND") else { return };
+        let folder = PathBuf::from(folder).join(self.name);
+        std::fs::create_dir_all(&folder).unwrap();
+        guide.forget();
+        self.kept.sort_by_key(Vec::len);
+        let small = self.kept.iter().filter(|input| input.len() <= SMALL);
+        let mut telling: Vec<(usize, &Vec<u8>)> = small
+            .map(|input| {
+                guide.look();
+                examine(input);
+                (guide.news(), input)
+            })
+            .filter(|(news, _)| *news > 0)
+            .collect();
+        telling.sort_by_key(|(news, _)| std::cmp::Reverse(*news));
+        for (number, (_, input)) in telling.iter().take(FEW).enumerate() {
+            std::fs::write(folder.join(format!("found-{number:02}")), input).unwrap();
+        }
+    }
 }
 
 /// The time of one campaign.
