@@ -4,6 +4,7 @@
 #   make demo [KEEP=1]   build, sign in through PAM, draw a red circle; KEEP=1 leaves the server running
 #   make test            every suite in its CI size, with seconds per suite
 #   make test-full       the rest: references compared live with HF diffusers, full matrices
+#   make fuzz            the fuzz targets guided by coverage; SECONDS=600 for each, TARGETS="names values_json" for some
 #   make bench           tables against HF diffusers, interleaved in one run
 #   make build           the programs, in target/release
 #   make libtorch        libtorch 2.11.0 into .libtorch (LIBTORCH_DIR=… uses one that you have)
@@ -16,7 +17,7 @@ LIBTORCH_DIR ?=
 export CARGO_TERM_COLOR ?= auto
 
 .NOTPARALLEL:
-.PHONY: demo test test-full bench build libtorch lint setup-demo setup-test help
+.PHONY: demo test test-full fuzz bench build libtorch lint setup-demo setup-test help
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -46,6 +47,9 @@ test: setup-test libtorch
 
 test-full: setup-test libtorch
 	@$(PYTHON) tests/run.py --full
+
+fuzz: setup-test libtorch
+	@SECONDS_EACH=$(or $(SECONDS),600) TARGETS="$(TARGETS)" $(PYTHON) tests/fuzz/guided.py
 
 bench: setup-test build
 	@$(PYTHON) tests/bench/run.py

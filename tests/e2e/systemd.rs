@@ -2,59 +2,35 @@
 //! user signs in through PAM over the front end's Unix socket and draws a picture.
 
 use crate::{alone, drawing};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{is_root, programs, skip};
 use serde_json::{Value, json};
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::process::Output;
 
-struct Machine {
-    script: PathBuf,
-    root: PathBuf,
-    run: tempfile::TempDir,
-}
+/// A booted system with the whole of sdrest in it.
+struct Machine(harness::Machine);
 
 impl Machine {
     fn boot() -> Result<Self> {
-        let boot = programs::checkout().join("tests/harness/boot");
-        let cache = programs::checkout().join(".cache/boot");
-        let made = Command::new(boot.join("make_root.sh")).arg(&cache).status()?;
-        ensure!(made.success(), "no Debian root could be made");
-        let root = cache.join("debian-root");
-        let machine = Self { script: boot.join("boot.sh"), root, run: tempfile::tempdir()? };
-        let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
-        let release = programs::find("sdrestctl")?.parent().context("no folder")?.to_owned();
-        let started = machine
-            .command("start")
-            .arg(bind(&release, "/opt/sdrest/bin"))
-            .arg(bind(&programs::checkout().join(".libtorch/lib"), "/opt/sdrest/lib"))
-            .arg(bind(&programs::checkout(), "/opt/sdrest/src"))
-            .status()?;
-        ensure!(started.success(), "the system did not boot");
-        Ok(machine)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.script);
-        command.env("BOOT_ROOT", &self.root).env("BOOT_RUN", self.run.path()).arg(verb);
-        command
+        let root = harness::Machine::root("make_root.sh", &[], "debian-root")?;
+        let release = programs::find("sdrestctl")?;
+        let machine = harness::Machine::boot(
+            root,
+            &[
+                (release.parent().context("no folder")?, "/opt/sdrest/bin"),
+                (&programs::checkout().join(".libtorch/lib"), "/opt/sdrest/lib"),
+                (&programs::checkout(), "/opt/sdrest/src"),
+            ],
+        )?;
+        Ok(Self(machine))
     }
 
     fn try_run(&self, words: &[&str]) -> Result<Output> {
-        Ok(self.command("exec").args(words).output()?)
+        self.0.try_run(words)
     }
 
     fn run(&self, words: &[&str]) -> Result<String> {
-        let output = self.try_run(words)?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{words:?}: {error}{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.0.run(words)
     }
 
     /// A request through the socket that only the proxy's group can open.
@@ -86,21 +62,6 @@ impl Machine {
         }
         let answer = self.run(&words)?;
         serde_json::from_str(&answer).with_context(|| format!("{path} answered {answer}"))
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let journal = self.try_run(&["journalctl", "--no-pager", "-n", "80"]);
-            eprintln!(
-                "{}",
-                journal
-                    .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-                    .unwrap_or_default()
-            );
-        }
-        let _ = self.command("stop").status();
     }
 }
 
@@ -173,10 +134,5 @@ fn the_shipped_units_sign_a_user_in_and_draw() -> Result<()> {
     }
     let _alone = alone();
     let machine = Machine::boot()?;
-    let outcome = journey(&machine);
-    if outcome.is_err() {
-        let journal = machine.try_run(&["journalctl", "--no-pager", "-n", "100"])?;
-        bail!("{outcome:?}\n{}", String::from_utf8_lossy(&journal.stdout));
-    }
-    outcome
+    journey(&machine).with_context(|| machine.0.journal(100))
 }

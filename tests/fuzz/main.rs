@@ -9,6 +9,7 @@
 #[path = "../../sdrest-authd/src/conversation/frames.rs"]
 mod authd_frames;
 mod campaign;
+mod guide;
 mod mutation;
 mod rpc;
 mod seeds;

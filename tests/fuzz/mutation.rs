@@ -54,10 +54,15 @@ impl Random {
     }
 }
 
-/// An endless row of inputs, the same for the same name and corpus.
+/// How many of the inputs that were kept last are the newest.
+const NEWEST: usize = 32;
+
+/// An endless row of inputs, the same for the same name, corpus and inputs that were kept.
 pub(crate) struct Mutator<'a> {
     random: Random,
-    corpus: &'a [Vec<u8>],
+    corpus: Vec<Vec<u8>>,
+    /// Which of them were taken.
+    taken: Vec<usize>,
     dictionary: &'a [&'a str],
     longest: usize,
 }
@@ -66,15 +71,24 @@ impl<'a> Mutator<'a> {
     /// `longest` is the length that no input exceeds.
     pub(crate) fn new(
         name: &str,
-        corpus: &'a [Vec<u8>],
+        honest: &[Vec<u8>],
         dictionary: &'a [&'a str],
         longest: usize,
     ) -> Self {
-        Self { random: Random::of(name), corpus, dictionary, longest }
+        let (corpus, taken) = (honest.to_vec(), (0..honest.len()).collect());
+        Self { random: Random::of(name), corpus, taken, dictionary, longest }
+    }
+
+    /// Makes inputs out of this one, too.
+    pub(crate) fn keep(&mut self, input: Vec<u8>, taken: bool) {
+        if taken {
+            self.taken.push(self.corpus.len());
+        }
+        self.corpus.push(input);
     }
 
     pub(crate) fn input(&mut self) -> Vec<u8> {
-        let at = self.random.below(self.corpus.len());
+        let at = self.choice();
         let mut input = self.corpus.get(at).cloned().unwrap_or_default();
         // Mostly one change: deep decoders are reached by inputs that are nearly good.
         let changes = 1 + self.random.below(8).saturating_sub(4);
@@ -83,6 +97,17 @@ impl<'a> Mutator<'a> {
         }
         input.truncate(self.longest);
         input
+    }
+
+    /// Half of the turns are for what was taken: behind it lies what a refusal never reaches. The newest have half of
+    /// the rest.
+    fn choice(&mut self) -> usize {
+        let all = self.corpus.len();
+        match self.random.below(4) {
+            0 => self.random.below(all),
+            1 => all.saturating_sub(1 + self.random.below(all.min(NEWEST))),
+            _ => self.taken[self.random.below(self.taken.len())],
+        }
     }
 
     fn change(&mut self, input: &mut Vec<u8>) {

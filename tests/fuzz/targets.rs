@@ -1,7 +1,7 @@
 //! The table of targets: each is a test of its own, by its name.
 
 use super::{
-    campaign::{self, Plan},
+    campaign::{self, Clock, Corpus, Plan},
     rpc, talk, values,
 };
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ pub(crate) fn corpus_folder(target: &str) -> PathBuf {
 }
 
 fn run(name: &'static str, check: fn(&[u8]) -> bool) {
-    let plan = Plan { name, dictionary: WORDS, longest: FRAME };
-    campaign::run(&plan, &campaign::corpus(&corpus_folder(name)), check);
+    let plan = Plan { name, dictionary: WORDS, longest: FRAME, clock: Clock::Processor };
+    campaign::run(&plan, &Corpus::read(&corpus_folder(name)), check);
 }
 
 macro_rules! targets {

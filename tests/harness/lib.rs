@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod etc;
+pub mod machine;
 pub mod processes;
 pub mod programs;
 pub mod stack;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use api::{Answer, Api, Job};
 pub use etc::{PrivateEtc, User};
+pub use machine::Machine;
 pub use processes::Program;
 pub use stack::{Stack, StackBuilder};
 

@@ -2,7 +2,13 @@
 //! `hostile_front_end.rs`, which measures what it did to authd.
 
 use crate::hostile_program::{AUTHD, Front, run_folder};
-use sdrest_proto::{BUILD, PROTOCOL, transport::deadline};
+use futures::{StreamExt, stream};
+use sdrest_proto::{
+    BUILD, PROTOCOL,
+    id::{KeyId, RequestId},
+    secret::{ApiKey, BearerToken, RefreshToken},
+    transport::deadline,
+};
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -11,6 +17,11 @@ use std::{
 
 const LOGINS: usize = 300;
 const CONNECTIONS: usize = 120;
+/// Frames that cost their sender the connection, and calls that cost nothing but an answer.
+const FRAMES: u32 = 3000;
+const CALLS: usize = 3000;
+/// Calls at a time.
+const AT_ONCE: usize = 50;
 
 #[tokio::test]
 #[ignore = "run by hostile_front_end with the front end's account"]
@@ -41,6 +52,67 @@ async fn logins_that_nobody_waits_for() {
             let _ = one.await;
         }
     }
+}
+
+/// What hostile frames leave behind is to be seen in authd's size: `hostile_front_end.rs` runs this again and again.
+#[tokio::test]
+#[ignore = "run by hostile_front_end with the front end's account"]
+async fn thousands_of_frames() {
+    for round in 0..FRAMES {
+        let body = noise(round, [1, 40, 300, 4000][round as usize % 4]);
+        let length = u32::try_from(body.len()).unwrap();
+        let bytes = match round % 5 {
+            // As long as it says, and no frame of anybody's.
+            0 | 1 => [hello(), frame(length, &body)].concat(),
+            // A length that nobody may set aside.
+            2 => [hello(), frame(u32::MAX - round, &body)].concat(),
+            3 => [hello(), frame(256 * 1024 + 1 + round, &body)].concat(),
+            _ => [noise(round, 64), body].concat(),
+        };
+        let mut stream = UnixStream::connect(run_folder().join(AUTHD)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        // Until it hangs up: its hello and no more.
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        assert!(answer.len() <= 64, "{} bytes for a frame that is none", answer.len());
+        let still_open = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        };
+        assert!(!ended.as_ref().is_err_and(still_open), "it waits for more of round {round}");
+    }
+    calls_about_nothing().await;
+}
+
+/// Well-formed calls with made-up secrets, all on one connection.
+async fn calls_about_nothing() {
+    let front = Front::connect().await;
+    let calls = (0..CALLS).map(|round| {
+        let client = front.client.clone();
+        async move {
+            let patience = deadline(Duration::from_secs(30));
+            let made_up = "A".repeat(40 + round % 3000);
+            let request = RequestId::random();
+            match round % 3 {
+                0 => {
+                    let token = BearerToken::new(format!("{made_up}.{made_up}.{made_up}"));
+                    client.introspect(patience, token, request).await.unwrap().is_err()
+                }
+                1 => client
+                    .refresh(patience, RefreshToken::new(made_up), request)
+                    .await
+                    .unwrap()
+                    .is_err(),
+                _ => {
+                    let key = ApiKey::compose(KeyId::random(), &[7; 24]);
+                    client.check_key(patience, key, request).await.unwrap().is_err()
+                }
+            }
+        }
+    });
+    let refused = stream::iter(calls).buffer_unordered(AT_ONCE);
+    assert!(refused.all(|refused| std::future::ready(refused)).await, "something was taken");
 }
 
 fn hello() -> Vec<u8> {

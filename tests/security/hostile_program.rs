@@ -141,6 +141,8 @@ async fn with_the_front_ends_socket() {
     what_bob_showed_is_bobs_alone(&front).await;
     forgeries_open_nothing(&front).await;
     a_delay_stays(&front).await;
+    another_source_for_each_guess_is_delayed(&front).await;
+    guesses_that_hang_up_count(&front).await;
 }
 
 async fn nobody_without_a_password(front: &Front) {
@@ -319,6 +321,62 @@ async fn a_delay_stays(front: &Front) {
     front.client.cancel(patience(), named, RequestId::random()).await.unwrap().unwrap();
     let again = Front::connect().await.sign_in("bob", BOB.password, here).await;
     assert_eq!(code(again, "a right password within the delay"), ErrorCode::TooManyAttempts);
+}
+
+/// The front end says where a login comes from. Where it names another network for each guess, the delay of the user
+/// is left: short, and there for whatever source is named next.
+async fn another_source_for_each_guess_is_delayed(front: &Front) {
+    let (mut failures, mut last) = (0, 0);
+    for guess in 0..200 {
+        let elsewhere = format!("198.18.{guess}.1");
+        let fault = front.sign_in("bob", "a guess", &elsewhere).await.unwrap_err();
+        match fault.code {
+            ErrorCode::AuthenticationFailed => failures += 1,
+            ErrorCode::TooManyAttempts => {
+                last = fault.retry_after.unwrap();
+                if last > 2 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(last.into())).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        last > 2,
+        "{failures} guesses from as many networks, and no delay of more than {last} s"
+    );
+    assert!(failures < 60, "{failures} guesses before it");
+    // A network that was never named.
+    let right = front.sign_in("bob", BOB.password, "192.0.2.200").await;
+    assert_eq!(code(right, "a right password within the delay"), ErrorCode::TooManyAttempts);
+}
+
+/// Hanging up once a module has the answer, and before it says what it thinks of it, is a guess like another.
+async fn guesses_that_hang_up_count(front: &Front) {
+    let here = "203.0.113.77";
+    for _ in 0..40 {
+        let begun = match front.begin("alice", None, here).await {
+            Ok(begun) => begun,
+            Err(fault) => {
+                assert_eq!(fault.code, ErrorCode::TooManyAttempts, "{fault:?}");
+                return;
+            }
+        };
+        let secret = begun.secret.as_ref().unwrap().expose("one's own").to_owned();
+        let respond = Respond {
+            conversation: reference(begun.id, &secret),
+            sequence: begun.sequence,
+            answers: vec![Answer::new("a guess".to_owned())],
+            wait_ms: 1,
+            request: RequestId::random(),
+        };
+        let step = front.client.respond(patience(), respond).await.unwrap().unwrap();
+        assert!(matches!(step.state, LoginState::Running), "{:?}", step.state);
+        let named = reference(begun.id, &secret);
+        front.client.cancel(patience(), named, RequestId::random()).await.unwrap().unwrap();
+    }
+    panic!("forty guesses that hung up, and no delay");
 }
 
 /// Their modes keep the front end's account out already.

@@ -9,7 +9,7 @@ use std::{
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
 };
 
 /// Installs what the two units need, and makes accounts.
@@ -37,52 +37,30 @@ fn hosts_etc() -> Vec<(PathBuf, Option<Vec<u8>>)> {
     files.into_iter().map(|path| (path.clone(), fs::read(path).ok())).collect()
 }
 
-/// A booted system; it is halted when this is dropped.
-pub(crate) struct Machine {
-    script: PathBuf,
-    root: PathBuf,
-    run: tempfile::TempDir,
-}
+/// A booted system with the conversation program's sockets.
+pub(crate) struct Machine(harness::Machine);
 
 impl Machine {
     pub(crate) fn boot(name: &str, packages: &[&str]) -> Result<Self> {
-        let boot = programs::checkout().join("tests/harness/boot");
-        let cache = programs::checkout().join(".cache/boot");
         let before = hosts_etc();
-        let made = Command::new(boot.join("add_packages.sh"))
-            .arg(&cache)
-            .arg(name)
-            .args(packages)
-            .status()?;
-        ensure!(made.success(), "no Debian root with {packages:?}");
-        let machine = Self {
-            script: boot.join("boot.sh"),
-            root: cache.join(format!("{name}-root")),
-            run: tempfile::tempdir()?,
-        };
+        let words: Vec<&str> = std::iter::once(name).chain(packages.iter().copied()).collect();
+        let root = harness::Machine::root("add_packages.sh", &words, &format!("{name}-root"))?;
         ensure!(before == hosts_etc(), "making the root changed the host's own /etc");
         let release = programs::find("sdrest-conversation")?;
-        let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
-        let started = machine
-            .command("start")
-            .arg(bind(release.parent().context("no folder")?, "/opt/bin"))
-            .arg(bind(&programs::checkout(), "/opt/src"))
-            .arg(bind(Path::new("/usr/lib/x86_64-linux-gnu"), "/opt/lib"))
-            .status()?;
-        ensure!(started.success(), "the system did not boot");
-        Ok(machine)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.script);
-        command.env("BOOT_ROOT", &self.root).env("BOOT_RUN", self.run.path()).arg(verb);
-        command
+        let machine = harness::Machine::boot(
+            root,
+            &[
+                (release.parent().context("no folder")?, "/opt/bin"),
+                (&programs::checkout(), "/opt/src"),
+                (Path::new("/usr/lib/x86_64-linux-gnu"), "/opt/lib"),
+            ],
+        )?;
+        Ok(Self(machine))
     }
 
     /// Runs a script inside, as root.
     pub(crate) fn sh(&self, script: &str) -> Result<String> {
-        let Output { status, stdout, stderr } =
-            self.command("exec").args(["sh", "-c", script]).output()?;
+        let Output { status, stdout, stderr } = self.0.try_run(&["sh", "-c", script])?;
         let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
         ensure!(status.success(), "{script}: {text}");
         Ok(text)
@@ -95,18 +73,11 @@ impl Machine {
 
     /// Root on the outside may speak to the socket as root on the inside may.
     pub(crate) fn ask(&self, socket: &str, first: &ToConversation) -> Result<Talk> {
-        let leader = fs::read_to_string(self.run.path().join("leader"))?;
-        let path = format!("/proc/{}/root/run/sdrest/{socket}.sock", leader.trim());
+        let path = self.0.inside(&format!("/run/sdrest/{socket}.sock"))?;
         Ok(Talk::over(UnixStream::connect(path)?, first))
     }
 
     pub(crate) fn login(&self, service: &str, user: &str, answers: &[&str]) -> Result<Seen> {
         Ok(self.ask("conversation", &sign_in(service, user))?.go(answers))
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.command("stop").status();
     }
 }

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use harness::{
     Answer, Program, Stack,
-    etc::{ALICE, service},
+    etc::{ALICE, BOB, service},
+    is_root, skip,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -157,6 +158,41 @@ fn replay_29_after_a_logout_nothing_of_the_session_counts() -> Result<()> {
         let answer = stack.api().request("GET", "/api/v1/auth/me", &[("Cookie", &cookie)], None)?;
         is(&answer, 401, "AUTH_REQUIRED")?;
     }
+    stack.stop()?;
+    Ok(())
+}
+
+/// An account that ended while its owner was signed in: the refresh says so, and what it ended counts nowhere.
+#[test]
+fn a_refused_refresh_ends_the_session_at_the_front_end_at_once() -> Result<()> {
+    if !is_root() {
+        skip("only root can let pam_unix look at other people's accounts");
+        return Ok(());
+    }
+    let mut stack = stack()?;
+    let login = stack.api().try_login(ALICE.name, ALICE.password)?.expect(200)?;
+    let bob = stack.api().login(BOB.name, BOB.password)?;
+    let alice = stack.api().with_token(&text(&login, "token")?);
+    alice.get("/api/v1/auth/me")?.expect(200)?;
+    let shadow = stack.etc().folder().join("shadow");
+    let mut ended = String::new();
+    for line in fs::read_to_string(&shadow)?.lines() {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        if fields[0] == ALICE.name {
+            // The day on which the account ends, long ago (shadow(5)).
+            fields[7] = "1";
+        }
+        ended += &(fields.join(":") + "\n");
+    }
+    fs::write(&shadow, ended)?;
+    let refresh = json!({ "refresh_token": text(&login, "refresh_token")? });
+    let refused = stack.api().post("/api/v1/auth/refresh", &refresh)?;
+    ensure!((401..=403).contains(&refused.status), "it was refreshed: {}", refused.status);
+    // The front end hears it from authd, and not when it happens to ask again.
+    stack.wait_until("the session's token is refused", Duration::from_secs(10), || {
+        is(&alice.get("/api/v1/auth/me").ok()?, 401, "TOKEN_REVOKED").ok()
+    })?;
+    bob.get("/api/v1/auth/me")?.expect(200)?;
     stack.stop()?;
     Ok(())
 }

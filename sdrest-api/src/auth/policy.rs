@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a session that was signed out here is remembered where no list ever named it: longer than any
-/// access token of it can live.
+/// How long a session that was signed out is remembered where no list names it, by a clock that nobody sets: longer
+/// than any access token of it can live.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One snapshot.
@@ -27,7 +27,7 @@ pub struct Policy {
     /// None where only authd can verify (HS256).
     verifier: Option<Verifier>,
     revoked: Arc<HashSet<SessionId>>,
-    /// Sessions that were signed out here and that authd's list does not name yet.
+    /// Sessions that were signed out and that authd's list does not name, yet or any more.
     ahead: Arc<HashMap<SessionId, Instant>>,
 }
 
@@ -63,12 +63,16 @@ impl Policy {
             }
         }
         next.revoked = Arc::new(revoked);
-        next.ahead_of(&self.ahead)
+        next.after(self)
     }
 
-    /// Takes over what was signed out here, as far as the list does not name it.
-    pub(super) fn ahead_of(mut self, ahead: &HashMap<SessionId, Instant>) -> Self {
-        let mut left = ahead.clone();
+    /// Takes over what was signed out before, as far as the list does not name it. authd lets go of a session once its
+    /// tokens have expired; where the clock was ahead then and is set back, they would count again.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        let mut left = HashMap::clone(&before.ahead);
+        for session in before.revoked.iter() {
+            left.entry(*session).or_insert_with(Instant::now);
+        }
         left.retain(|session, since| !self.revoked.contains(session) && since.elapsed() < AHEAD);
         self.ahead = Arc::new(left);
         self
@@ -81,6 +85,7 @@ impl Policy {
         Self { ahead: Arc::new(ahead), ..self.clone() }
     }
 
+    #[cfg(test)]
     pub(super) fn ahead(&self) -> &HashMap<SessionId, Instant> {
         &self.ahead
     }

@@ -2,7 +2,8 @@
 //! is authd's.
 
 use super::{
-    campaign, plan, run,
+    campaign::{self, Corpus},
+    plan, run,
     tokens::{Keys, claims},
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -82,7 +83,7 @@ fn access_tokens() {
     let mut lasting = honest.as_object().unwrap().clone();
     lasting.insert("exp".to_owned(), (now + 86_400).into());
     let lasting = serde_json::Value::Object(lasting);
-    let good = [keys.sign(&lasting).into_bytes()];
+    let good = Corpus { honest: vec![keys.sign(&lasting).into_bytes()], found: Vec::new() };
     let examine = |input: &[u8]| {
         let Ok(text) = std::str::from_utf8(input) else { return false };
         let Ok(read) = verifier.verify(&BearerToken::new(text.to_owned())) else { return false };

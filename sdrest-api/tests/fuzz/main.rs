@@ -8,6 +8,8 @@
 mod authd;
 #[path = "../../../tests/fuzz/campaign.rs"]
 mod campaign;
+#[path = "../../../tests/fuzz/guide.rs"]
+mod guide;
 mod headers;
 #[path = "../../../tests/fuzz/mutation.rs"]
 mod mutation;
@@ -17,7 +19,7 @@ mod server;
 #[path = "../http/tokens.rs"]
 mod tokens;
 
-use campaign::Plan;
+use campaign::{Clock, Corpus, Plan};
 use std::path::{Path, PathBuf};
 
 /// Words of HTTP and of this interface.
@@ -98,10 +100,16 @@ fn corpus_folder(target: &str) -> PathBuf {
 }
 
 fn plan(name: &'static str) -> Plan {
-    Plan { name, dictionary: WORDS, longest: 16 * 1024 }
+    Plan { name, dictionary: WORDS, longest: 16 * 1024, clock: Clock::Processor }
 }
 
 /// One target, over the files of its folder.
 fn run(name: &'static str, examine: impl FnMut(&[u8]) -> bool) {
-    campaign::run(&plan(name), &campaign::corpus(&corpus_folder(name)), examine);
+    campaign::run(&plan(name), &Corpus::read(&corpus_folder(name)), examine);
+}
+
+/// One that waits for the threads of a server.
+fn run_waiting(name: &'static str, examine: impl FnMut(&[u8]) -> bool) {
+    let plan = Plan { clock: Clock::Wall, ..plan(name) };
+    campaign::run(&plan, &Corpus::read(&corpus_folder(name)), examine);
 }

@@ -5,7 +5,7 @@
 use super::{
     authd::SECRET,
     headers::map,
-    run,
+    run_waiting,
     server::{Answer, Server},
 };
 use axum::{
@@ -127,7 +127,7 @@ fn http_requests() {
     let server = runtime.block_on(Server::start(AuthMode::Optional));
     let key = server.authd.api_key(Role::Admin, Scopes::all(Role::Admin));
     let mut count = 0_u64;
-    run("http_requests", |input| {
+    run_waiting("http_requests", |input| {
         count += 1;
         if count.is_multiple_of(EACH) {
             tidy(&server, &key);
@@ -195,7 +195,7 @@ fn http_wire() {
     let handle = runtime.handle().clone();
     let serving = std::thread::spawn(move || handle.block_on(serve(&proof, door, router, stopped)));
     let mut count = 0_u64;
-    run("http_wire", |input| {
+    run_waiting("http_wire", |input| {
         let before = PANICS.load(Ordering::SeqCst);
         count += 1;
         let taken = runtime.block_on(async {

@@ -5,7 +5,9 @@
 
 mod api_keys;
 mod authd;
+mod clock;
 mod edges;
+mod ends;
 mod login;
 mod modes;
 mod news;

@@ -3,7 +3,7 @@
 use super::{
     authd::{SECRET, TestAuthd},
     server::Server,
-    tokens::{Keys, claims, now},
+    tokens::{Keys, claims, now, session_of},
 };
 use axum::{body::Body, http::Method};
 use sdrest_proto::{authd::AuthMode, id::SessionId, identity::Role};
@@ -77,6 +77,24 @@ async fn a_policy_that_opens_what_was_closed_is_not_taken_over() {
     assert_eq!(server.get("/api/auth/me", Some(&token)).await.status, 200, "the older one stays");
     assert_eq!(server.get("/api/health", None).await.body["status"], "degraded");
     assert!(asked() - before < 5, "it is not asked again and again");
+}
+
+/// What such an authd takes away counts all the same.
+#[tokio::test]
+async fn a_policy_that_is_not_taken_over_still_revokes() {
+    let mut server = Server::start(AuthMode::Pam).await;
+    let (ended, live) = (server.user(), server.user());
+    server.listening.take().unwrap().shutdown().await;
+    let mut opened = server.authd.clone();
+    opened.description.mode = AuthMode::None;
+    opened.announce(|news| news.sessions.push(session_of(&ended)));
+    server.listening = Some(opened.listen(&server.socket));
+    until("the revocation", async || {
+        server.get("/api/auth/me", Some(&ended)).await.is(401, "TOKEN_REVOKED")
+    })
+    .await;
+    assert_eq!(server.get("/api/auth/me", Some(&live)).await.status, 200);
+    assert!(server.get("/api/jobs", None).await.is(401, "AUTH_REQUIRED"), "the older one stays");
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Pictures and streams of jobs that have run, and what a guest learns of other people's.
 
-use super::{authd::TestAuthd, server::Server};
+use super::{
+    authd::TestAuthd,
+    server::Server,
+    tokens::{claims, now},
+};
 use axum::{
     body::Body,
     http::{Method, Request},
@@ -19,16 +23,16 @@ use sdrest_proto::{
     authd::AuthMode,
     bounds::{Dimension, GuidanceScale, ImageCount, ModelName, Prompt, Seed, Steps},
     generation::GenerationRequest,
-    id::{ImageId, JobId, RequestId},
-    identity::Subject,
+    id::{Attempt, ImageId, JobId, RequestId, SessionId},
+    identity::{Role, Subject},
     sampling::{SchedulerKind, SigmaSchedule},
 };
 use tower::ServiceExt;
 
-struct Allowed;
+pub(crate) struct Allowed;
 impl SubmitPermit for Allowed {}
 
-fn new_job(owner: Subject) -> NewJob {
+pub(crate) fn new_job(owner: Subject) -> NewJob {
     NewJob {
         owner,
         owner_name: "somebody".to_owned(),
@@ -167,4 +171,34 @@ async fn a_guest_learns_nothing_of_what_is_there() {
         assert_eq!(of_real.replace(&real, ""), of_absent.replace(&absent, ""));
         assert!(of_real.contains(&real), "{of_real}");
     }
+}
+
+/// Two users ask for the same and get the same bytes. Each has a file of its own: what becomes of one is nothing to the
+/// other, and neither can be asked for by the other.
+#[tokio::test]
+async fn equal_pictures_of_two_users_are_two_files() {
+    let server = Server::start(AuthMode::Pam).await;
+    let (file, mut made) = (b"the very same bytes", Vec::new());
+    for uid in [1000, 1001] {
+        let owner = Subject::unix(uid, 1);
+        let mut claims = claims(Role::User, SessionId::random(), now());
+        claims["sub"] = owner.as_str().into();
+        let job = server.queue.submit(Allowed, new_job(owner)).await.unwrap();
+        let image = finish(&server, &job, file).await;
+        made.push((server.authd.sign(&claims), image, blob_key(job.id, Attempt(1), 0, image)));
+    }
+    let [(alice, hers, her_key), (bob, his, his_key)] = made.try_into().unwrap();
+    assert_ne!(her_key, his_key);
+    let get = async |image: ImageId, token: &str| {
+        server.get(&format!("/api/v1/images/{image}"), Some(token)).await
+    };
+    let (one, two) = (get(hers, &alice).await, get(his, &bob).await);
+    assert_eq!((one.status.as_u16(), two.status.as_u16()), (200, 200));
+    assert_eq!(one.body, two.body);
+    assert!(get(hers, &bob).await.is(404, "NOT_FOUND"));
+    assert!(get(his, &alice).await.is(404, "NOT_FOUND"));
+    assert!(server.blobs.get(&her_key).await.unwrap().is_some());
+    server.blobs.delete(&her_key).await.unwrap();
+    assert_ne!(get(hers, &alice).await.status, 200, "it is gone");
+    assert_eq!(get(his, &bob).await.body, two.body, "bob's went with it");
 }
