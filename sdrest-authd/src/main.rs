@@ -18,6 +18,7 @@ mod cli;
 mod config;
 mod conversation;
 mod doors;
+mod durable;
 mod listener;
 mod peer;
 mod privileges;

@@ -136,6 +136,7 @@ pub(crate) async fn service(
     }
     let standings = Arc::new(Standings {
         users: Arc::clone(&stores.users),
+        tokens: Arc::clone(&stores.tokens),
         questions: table.questions(),
         admission,
     });

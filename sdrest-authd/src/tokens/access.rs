@@ -2,7 +2,10 @@
 //! (RFC 9068), claims as in proto. Verification asks for everything: algorithm, key id, type, issuer, audience, exp
 //! and nbf. A token's header chooses among our own keys of the one algorithm, and nothing else.
 
-use super::key::{KeyError, Signer};
+use super::{
+    key::{KeyError, Signer},
+    sessions::Login,
+};
 use crate::audit::unix_now;
 use crate::state_dir::StateError;
 use jsonwebtoken::{Header, Validation, errors::ErrorKind};
@@ -10,7 +13,6 @@ use sdrest_proto::{
     authd::{Claims, Signature, VerifyingKey},
     error::{ErrorCode, Fault},
     id::SessionId,
-    identity::{Role, Subject},
     secret::BearerToken,
 };
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -25,17 +27,6 @@ pub(crate) struct AccessTokens {
     issuer: String,
     lifetime: u64,
     validation: Validation,
-}
-
-/// Whom a token is for.
-pub(super) struct Holder<'a> {
-    pub(super) subject: &'a Subject,
-    pub(super) name: &'a str,
-    pub(super) uid: Option<u32>,
-    pub(super) role: Role,
-    pub(super) amr: &'a [String],
-    pub(super) session: SessionId,
-    pub(super) auth_time: u64,
 }
 
 impl AccessTokens {
@@ -92,26 +83,27 @@ impl AccessTokens {
         self.lifetime
     }
 
-    /// Signs a token that begins now. Answers its claims too.
+    /// Signs a token of this session that begins now. Answers its claims too.
     pub(super) fn issue(
         &self,
-        holder: &Holder<'_>,
+        session: SessionId,
+        login: &Login,
+        now: u64,
     ) -> Result<(BearerToken, Claims), jsonwebtoken::errors::Error> {
-        let now = unix_now();
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
-            sub: holder.subject.clone(),
-            name: holder.name.to_owned(),
-            uid: holder.uid,
-            roles: vec![holder.role],
-            amr: holder.amr.to_vec(),
-            sid: holder.session,
+            sub: login.subject.clone(),
+            name: login.name.clone(),
+            uid: login.uid,
+            roles: vec![login.role],
+            amr: vec![login.how.as_str().to_owned()],
+            sid: session,
             jti: uuid::Uuid::new_v4().to_string(),
             iat: now,
             nbf: now,
             exp: now + self.lifetime,
-            auth_time: holder.auth_time,
+            auth_time: login.auth_time,
         };
         let signer = self.signer();
         let (key, kid) = signer.signing();
