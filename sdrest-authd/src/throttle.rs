@@ -70,10 +70,29 @@ struct Count {
     last: u64,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// Whose count it is: half of a SHA-256, on disk as base64url.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Key([u8; 16]);
+
+impl From<Key> for String {
+    fn from(key: Key) -> String {
+        URL_SAFE_NO_PAD.encode(key.0)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("a key must be 16 bytes as base64url")
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
 struct Counts {
     salt: String,
-    by_key: HashMap<String, Count>,
+    by_key: HashMap<Key, Count>,
 }
 
 pub(crate) struct Throttle {
@@ -109,7 +128,7 @@ impl Throttle {
         let now = (self.clock)();
         let mut counts = self.lock();
         let keys = (counts.key(user, source), counts.key("", source), counts.anywhere(user));
-        let mut left = |key: &str, growth: Growth| {
+        let mut left = |key: &Key, growth: Growth| {
             let Some(count) = counts.by_key.get_mut(key) else { return 0 };
             // After a clock was set back the delay runs from now on, once; else it would last until the clock is
             // where it was.
@@ -159,6 +178,7 @@ impl Throttle {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        // A copy of what is small: nobody who asks is to wait for the disk.
         let counts = {
             let counts = self.lock();
             Counts { salt: counts.salt.clone(), by_key: counts.by_key.clone() }
@@ -171,23 +191,25 @@ impl Throttle {
 }
 
 impl Counts {
-    fn key(&self, user: &str, source: &Source) -> String {
+    fn key(&self, user: &str, source: &Source) -> Key {
         self.hash(user, &source.network())
     }
 
     /// Of one user, whatever source was named; no network is written like this.
-    fn anywhere(&self, user: &str) -> String {
+    fn anywhere(&self, user: &str) -> Key {
         self.hash(user, "*")
     }
 
-    fn hash(&self, user: &str, network: &str) -> String {
+    fn hash(&self, user: &str, network: &str) -> Key {
         let mut hash = Sha256::new();
         for part in [self.salt.as_str(), user, network] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let digest = hash.finalize();
-        URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or_default())
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut key = Key([0; 16]);
+        key.0.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        key
     }
 
     fn shrink(&mut self, now: u64) {
@@ -200,11 +222,8 @@ impl Counts {
         }
         // An eighth at once: whoever invents names must not make every failure sort them all. Those with the fewest
         // failures go first, so that inventing names does not push out the counts that matter.
-        let mut by_weight: Vec<(u32, u64, String)> = self
-            .by_key
-            .iter()
-            .map(|(key, count)| (count.failures, count.last, key.clone()))
-            .collect();
+        let mut by_weight: Vec<(u32, u64, Key)> =
+            self.by_key.iter().map(|(key, count)| (count.failures, count.last, *key)).collect();
         by_weight.sort_unstable();
         for (_, _, key) in by_weight.iter().take(KEPT / 8) {
             self.by_key.remove(key);
