@@ -70,7 +70,7 @@ pub(crate) struct Stores {
     data: StateDir,
     users: Arc<Users>,
     tokens: Arc<TokenIssuer>,
-    pub(crate) throttle: Arc<Throttle>,
+    throttle: Arc<Throttle>,
 }
 
 impl Stores {
@@ -82,7 +82,7 @@ impl Stores {
     ) -> anyhow::Result<Self> {
         let signer = match secret {
             Some(secret) => Signer::Hs256(SharedSecret::new(&secret)),
-            None => Signer::EdDsa(Box::new(KeyRing::load_or_make(&data)?)),
+            None => Signer::EdDsa(KeyRing::load_or_make(&data)?),
         };
         let lifetime = config.token_lifetime.as_secs();
         let access = AccessTokens::new(signer, config.issuer.clone(), lifetime);

@@ -49,6 +49,11 @@ impl Subjects {
         })
     }
 
+    /// Who is known to have this uid.
+    pub(crate) fn now(&self, uid: u32) -> Option<Subject> {
+        self.0.read().get(&uid).map(|known| Subject::unix(uid, known.epoch))
+    }
+
     /// All that are known under this name.
     pub(crate) fn named(&self, name: &str) -> Vec<Subject> {
         let seen = self.0.read();

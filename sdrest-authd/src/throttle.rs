@@ -96,6 +96,7 @@ struct Counts {
 }
 
 pub(crate) struct Throttle {
+    dir: StateDir,
     policy: Policy,
     counts: Mutex<Counts>,
     dirty: AtomicBool,
@@ -113,7 +114,8 @@ impl Throttle {
             // Without random numbers the names are hashed without a salt; nothing else is lost.
             counts.salt = random::text().unwrap_or_else(|_| "unsalted".to_owned());
         }
-        Ok(Self { policy, counts: Mutex::new(counts), dirty: AtomicBool::new(false), clock })
+        let (dir, counts) = (dir.clone(), Mutex::new(counts));
+        Ok(Self { dir, policy, counts, dirty: AtomicBool::new(false), clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -174,7 +176,7 @@ impl Throttle {
     }
 
     /// Writes the counts if they have changed; called every half second.
-    pub(crate) fn save(&self, dir: &StateDir) -> Result<(), StateError> {
+    pub(crate) fn save(&self) -> Result<(), StateError> {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -183,7 +185,7 @@ impl Throttle {
             let counts = self.lock();
             Counts { salt: counts.salt.clone(), by_key: counts.by_key.clone() }
         };
-        dir.write_json(FILE, &counts).inspect_err(|_| {
+        self.dir.write_json(FILE, &counts).inspect_err(|_| {
             // Tried again the next time.
             self.dirty.store(true, Ordering::Release);
         })
@@ -262,7 +264,7 @@ mod tests {
         throttle.check("alice", &there).unwrap();
         throttle.check("bob", &here).unwrap();
 
-        throttle.save(&dir).unwrap();
+        throttle.save().unwrap();
         let text = String::from_utf8(dir.read(FILE).unwrap().unwrap()).unwrap();
         assert!(!text.contains("alice"), "names are not on disk");
         let throttle = Throttle::with_clock(&dir, Policy::default(), clock).unwrap();
@@ -313,12 +315,11 @@ mod tests {
         BACK.fetch_add(2, Ordering::Relaxed);
         throttle.check("alice", &here).unwrap();
 
-        let lost = folder.path().join("lost");
-        std::fs::create_dir(&lost).unwrap();
-        let nowhere = StateDir::open(&lost).unwrap();
-        std::fs::remove_dir_all(&lost).unwrap();
-        throttle.save(&nowhere).unwrap_err();
-        throttle.save(&dir).unwrap();
+        let away = folder.path().with_extension("away");
+        std::fs::rename(folder.path(), &away).unwrap();
+        throttle.save().unwrap_err();
+        std::fs::rename(&away, folder.path()).unwrap();
+        throttle.save().unwrap();
         assert!(dir.read(FILE).unwrap().is_some(), "what could not be saved was saved later");
     }
 

@@ -6,6 +6,7 @@ mod store;
 
 use crate::{
     audit::{self, unix_now},
+    conversation::denied,
     random,
     standing::{Owner, Standing, Standings, internal_id},
     state_dir::{StateDir, StateError},
@@ -14,6 +15,7 @@ use crate::{
 use sdrest_proto::{
     api_key::{DEFAULT_DAYS, KeyHolder, KeyInfo, MAX_DAYS, MadeKey, NewKey, Scopes},
     authd::{Claims, Whose},
+    conversation::Denial,
     error::{ErrorCode, Fault},
     id::{KeyId, RequestId},
     identity::{Permission, Role, Subject},
@@ -240,6 +242,9 @@ impl ApiKeys {
                 Standing::Good(role) => Ok(role),
                 Standing::Ended(fault) | Standing::Unsure(fault) => Err(fault),
             };
+        }
+        if record.uid.is_some_and(|uid| self.tokens.is_superseded(uid, &record.owner)) {
+            return Err(denied(Denial::AcctDenied));
         }
         let before = self.remembered(&record.owner);
         if let Some((at, seen)) = &before

@@ -15,7 +15,7 @@ use sdrest_proto::{
     id::SessionId,
     secret::BearerToken,
 };
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const TYPE: &str = "at+jwt";
 /// `aud` of every token.
@@ -24,6 +24,8 @@ pub(crate) const AUDIENCE: &str = "sdrest";
 /// Signs and verifies.
 pub(crate) struct AccessTokens {
     signer: RwLock<Signer>,
+    /// Held by who changes what signs, while that is written.
+    changing: Mutex<()>,
     issuer: String,
     lifetime: u64,
     validation: Validation,
@@ -38,7 +40,13 @@ impl AccessTokens {
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        Self { signer: RwLock::new(signer), issuer, lifetime, validation }
+        Self {
+            signer: RwLock::new(signer),
+            changing: Mutex::default(),
+            issuer,
+            lifetime,
+            validation,
+        }
     }
 
     fn signer(&self) -> RwLockReadGuard<'_, Signer> {
@@ -61,18 +69,29 @@ impl AccessTokens {
         }
     }
 
-    /// A new key, which signs after `settle`; the one before verifies until `until`.
+    /// A new key, which signs after `settle`; the one before verifies until `until`. Blocks for a disk write.
     pub(super) fn rotate(&self, until: u64) -> Result<String, KeyError> {
-        self.signer_to_change().rotate(until, unix_now())
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Apart from the change itself: who verifies does not wait for the disk.
+        let (rotated, kid) = self.signer().rotated(until, unix_now())?;
+        *self.signer_to_change() = rotated;
+        Ok(kid)
     }
 
     pub(super) fn settle(&self) {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.signer_to_change().settle();
     }
 
     /// Forgets a key whose tokens have all expired; whether there was one.
     pub(super) fn forget(&self, now: u64) -> Result<bool, StateError> {
-        self.signer_to_change().forget(now)
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let swept = self.signer().swept(now)?;
+        let forgotten = swept.is_some();
+        if let Some(swept) = swept {
+            *self.signer_to_change() = swept;
+        }
+        Ok(forgotten)
     }
 
     pub(crate) fn issuer(&self) -> &str {

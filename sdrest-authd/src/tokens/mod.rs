@@ -153,6 +153,11 @@ impl TokenIssuer {
         self.subjects.named(name)
     }
 
+    /// Whether the uid of this account has been somebody else's since.
+    pub(crate) fn is_superseded(&self, uid: u32, subject: &Subject) -> bool {
+        self.subjects.now(uid).is_some_and(|now| now != *subject)
+    }
+
     fn begin(&self, login: Login, request: &RequestId) -> Result<Grant, Fault> {
         let (id, now) = (SessionId::random(), login.auth_time);
         let refresh_token = self.sessions.begin(id, &login, self.tokens_until(now));
@@ -169,17 +174,7 @@ impl TokenIssuer {
     ) -> Result<Grant, Fault> {
         let issued = self.access.issue(session, &login, now);
         let (token, claims) = issued.map_err(|error| internal(request, &error))?;
-        audit::token_issued(
-            Some(request),
-            &audit::Issued {
-                user: &login.name,
-                subject: login.subject.as_str(),
-                role: login.role.as_str(),
-                session,
-                jti: &claims.jti,
-                amr: login.how.as_str(),
-            },
-        );
+        audit::token_issued(request, &claims);
         Ok(Grant {
             token,
             refresh_token: Some(refresh_token),

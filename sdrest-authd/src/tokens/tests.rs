@@ -3,7 +3,7 @@
 use super::*;
 
 fn issuer(dir: &StateDir) -> TokenIssuer {
-    let signer = Signer::EdDsa(Box::new(KeyRing::load_or_make(dir).unwrap()));
+    let signer = Signer::EdDsa(KeyRing::load_or_make(dir).unwrap());
     let access = AccessTokens::new(signer, "urn:sdrest:test".to_owned(), 60);
     let users = Arc::new(Users::load(dir).unwrap());
     TokenIssuer::load(dir, access, Arc::default(), users).unwrap()

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 fn tokens(folder: &std::path::Path, issuer: &str) -> AccessTokens {
     let dir = StateDir::open(folder).unwrap();
-    let signer = Signer::EdDsa(Box::new(KeyRing::load_or_make(&dir).unwrap()));
+    let signer = Signer::EdDsa(KeyRing::load_or_make(&dir).unwrap());
     AccessTokens::new(signer, issuer.to_owned(), 60)
 }
 
