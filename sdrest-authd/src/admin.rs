@@ -74,19 +74,19 @@ impl AdminVerbs {
             self.service.standings.admission.role(account.username.as_str(), &account.groups);
         let role = role.ok_or_else(|| denied(Denial::AcctDenied))?;
         let (username, uid) = (account.username.as_str().to_owned(), Some(account.uid));
-        let subject = self.service.tokens.subject_of(&account).map_err(|error| failed(&error))?;
-        Ok(KeyOwner { subject, username, uid, role })
+        let subject = blocking(&self.service, RequestId::random(), move |service| {
+            service.tokens.subject_of(&account).map_err(|error| failed(&error))
+        });
+        Ok(KeyOwner { subject: subject.await?, username, uid, role })
     }
 }
 
 /// Ends the sessions of a user and what is remembered of it.
 fn end_all(service: &Service, user: &UserInfo) -> Result<(), Fault> {
     let subject = Subject::internal(user.id);
-    service
-        .tokens
-        .end_sessions(|session| session.subject == subject)
-        .map_err(|error| failed(&error))?;
-    service.keys.account_changed(&subject)
+    service.tokens.end_sessions(std::slice::from_ref(&subject)).map_err(|error| failed(&error))?;
+    service.keys.account_changed(&subject);
+    Ok(())
 }
 
 impl AuthdAdmin for AdminVerbs {
@@ -131,7 +131,7 @@ impl AuthdAdmin for AdminVerbs {
             let user = service.users.set_state(&user, state)?;
             match state {
                 UserState::Disabled => end_all(service, &user)?,
-                UserState::Enabled => service.keys.account_changed(&Subject::internal(user.id))?,
+                UserState::Enabled => service.keys.account_changed(&Subject::internal(user.id)),
             }
             Ok(user)
         })
@@ -152,7 +152,7 @@ impl AuthdAdmin for AdminVerbs {
             if role < before.role {
                 end_all(service, &user)?;
             }
-            service.keys.account_changed(&Subject::internal(user.id))?;
+            service.keys.account_changed(&Subject::internal(user.id));
             Ok(user)
         })
         .await
@@ -210,8 +210,9 @@ impl AuthdAdmin for AdminVerbs {
 
     async fn revoke_sessions(self, _: Context, user: UserName) -> Result<u32, Fault> {
         self.change("revoke_sessions", user.as_str().to_owned(), move |service| {
-            let named = |session: &crate::tokens::Session| session.name == user.as_str();
-            service.tokens.end_sessions(named).map_err(|error| failed(&error))
+            let mut whose = service.tokens.subjects_named(user.as_str());
+            whose.extend(service.users.named(&user).map(|user| Subject::internal(user.id)));
+            service.tokens.end_sessions(&whose).map_err(|error| failed(&error))
         })
         .await
     }

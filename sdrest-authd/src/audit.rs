@@ -3,7 +3,10 @@
 //! somebody has signed in with it; before that its length and a keyed hash, because people type passwords there.
 
 use crate::{peer::Source, random};
-use sdrest_proto::id::{KeyId, RequestId, SessionId};
+use sdrest_proto::{
+    authd::Claims,
+    id::{KeyId, RequestId, SessionId},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -103,21 +106,13 @@ pub(crate) fn throttled(user: &str, source: &Source, seconds: u64) {
 }
 
 /// What is told of a token: never the token.
-pub(crate) struct Issued<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) subject: &'a str,
-    pub(crate) role: &'a str,
-    pub(crate) session: SessionId,
-    pub(crate) jti: &'a str,
-    pub(crate) amr: &'a str,
-}
-
-pub(crate) fn token_issued(request: Option<&RequestId>, issued: &Issued<'_>) {
+pub(crate) fn token_issued(request: &RequestId, claims: &Claims) {
     let details = json!({
-        "user": clean(issued.user), "subject": issued.subject, "role": issued.role,
-        "session": issued.session.to_string(), "jti": issued.jti, "amr": issued.amr,
+        "user": clean(&claims.name), "subject": claims.sub.as_str(),
+        "role": claims.roles.first().map(|role| role.as_str()),
+        "session": claims.sid.to_string(), "jti": claims.jti, "amr": claims.amr.first(),
     });
-    emit("token_issued", request, details);
+    emit("token_issued", Some(request), details);
 }
 
 /// The outcome of a change of an expired password.

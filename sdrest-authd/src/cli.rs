@@ -1,6 +1,8 @@
-//! authd's flags.
+//! authd's flags, and the table [authd] of its configuration file: one list, because most of both is the same.
 
-use clap::Parser;
+use crate::roles::Roles;
+use clap::{Args, Parser};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Signs people in, through PAM conversations or its own user database, and issues tokens; spawns nothing and loads no PAM module itself.
@@ -10,6 +12,29 @@ pub(crate) struct Cli {
     /// Configuration file; its table [authd]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Callers without credentials are guests
+    #[arg(long = "enable-guest-access")]
+    pub(crate) guests: bool,
+    /// As --jwt-secret-file, with the secret in this open descriptor
+    #[arg(long, value_name = "N", conflicts_with = "jwt_secret_file")]
+    pub(crate) jwt_secret_fd: Option<u32>,
+    /// Run without the sandbox; the reason is logged
+    #[arg(long, value_name = "REASON")]
+    pub(crate) no_sandbox: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// The same as --log-level debug
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// What is a flag is a key of the file too, with `_` for `-`; the last ones are keys only.
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
     /// Where the front end connects
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
@@ -38,20 +63,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "NAME")]
     pub(crate) auth_realm: Option<String>,
     /// Paths that answer without credentials, separated by commas
-    #[arg(long, value_name = "\"P1,P2\"")]
-    pub(crate) public_paths: Option<String>,
-    /// Callers without credentials are guests
-    #[arg(long)]
-    pub(crate) enable_guest_access: bool,
+    #[arg(long, value_name = "\"P1,P2\"", value_delimiter = ',')]
+    pub(crate) public_paths: Option<Vec<String>>,
     /// How long an access token lasts, in minutes
     #[arg(long, value_name = "MINUTES")]
     pub(crate) jwt_expiration: Option<u64>,
     /// Sign with HS256 and the secret in this file, at least 32 bytes
-    #[arg(long, value_name = "FILE", conflicts_with = "jwt_secret_fd")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) jwt_secret_file: Option<PathBuf>,
-    /// The same, with the secret in this open descriptor
-    #[arg(long, value_name = "N")]
-    pub(crate) jwt_secret_fd: Option<u32>,
     /// The account of the front end, by name or number
     #[arg(long, value_name = "USER")]
     pub(crate) api_user: Option<String>,
@@ -59,18 +78,34 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "USER")]
     pub(crate) conversation_user: Option<String>,
     /// Who may use the admin socket, besides root; may be given several times
-    #[arg(long, value_name = "USER")]
-    pub(crate) admin_user: Vec<String>,
+    #[arg(long = "admin-user", value_name = "USER")]
+    pub(crate) admin_users: Option<Vec<String>>,
     /// Every failed login is answered this long after the last answer, in milliseconds
     #[arg(long, value_name = "N")]
     pub(crate) failure_floor_ms: Option<u64>,
-    /// Run without the sandbox; the reason is logged
-    #[arg(long, value_name = "REASON")]
-    pub(crate) no_sandbox: Option<String>,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: String,
-    /// The same as --log-level debug
-    #[arg(long)]
-    pub(crate) verbose: bool,
+
+    #[arg(skip)]
+    pub(crate) enable_guest_access: Option<bool>,
+    #[arg(skip)]
+    pub(crate) issuer: Option<String>,
+    #[arg(skip)]
+    pub(crate) step_deadline_seconds: Option<u64>,
+    #[arg(skip)]
+    pub(crate) total_deadline_seconds: Option<u64>,
+    #[arg(skip)]
+    pub(crate) password_prompt: Option<String>,
+    #[arg(skip)]
+    pub(crate) expose_pam_errors: Option<bool>,
+    #[arg(skip)]
+    pub(crate) throttle: Option<bool>,
+    #[arg(skip)]
+    pub(crate) roles: Option<Roles>,
+    #[arg(skip)]
+    pub(crate) allow_users: Option<Vec<String>>,
+    #[arg(skip)]
+    pub(crate) allow_groups: Option<Vec<String>>,
+    #[arg(skip)]
+    pub(crate) deny_users: Option<Vec<String>>,
+    #[arg(skip)]
+    pub(crate) deny_groups: Option<Vec<String>>,
 }

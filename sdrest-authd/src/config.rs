@@ -2,12 +2,14 @@
 //! Unknown keys are errors that name the key. What a front end may know of it goes out by `describe`.
 
 use crate::{
-    admission::Admission, cli::Cli, conversation::PASSWORD_PROMPT, peer::uid_of, roles::Roles,
+    admission::Admission,
+    cli::{Cli, Settings},
+    conversation::PASSWORD_PROMPT,
+    peer::uid_of,
     throttle::Policy,
 };
 use regex::Regex;
 use sdrest_proto::authd::AuthMode;
-use serde::Deserialize;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -29,40 +31,6 @@ pub(crate) enum ConfigError {
     Value { name: &'static str, bounds: &'static str, value: String },
     #[error("`{name}`: {cause}")]
     User { name: &'static str, cause: String },
-}
-
-/// The table `[authd]`, each key as optional as its flag.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileConfig {
-    socket: Option<PathBuf>,
-    admin_socket: Option<PathBuf>,
-    conversation_socket: Option<PathBuf>,
-    chauthtok_socket: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    auth_data_dir: Option<PathBuf>,
-    auth: Option<String>,
-    pam_service_name: Option<String>,
-    auth_realm: Option<String>,
-    public_paths: Option<Vec<String>>,
-    enable_guest_access: Option<bool>,
-    jwt_expiration: Option<u64>,
-    jwt_secret_file: Option<PathBuf>,
-    issuer: Option<String>,
-    api_user: Option<String>,
-    conversation_user: Option<String>,
-    admin_users: Option<Vec<String>>,
-    failure_floor_ms: Option<u64>,
-    step_deadline_seconds: Option<u64>,
-    total_deadline_seconds: Option<u64>,
-    password_prompt: Option<String>,
-    expose_pam_errors: Option<bool>,
-    throttle: Option<bool>,
-    roles: Option<Roles>,
-    allow_users: Vec<String>,
-    allow_groups: Vec<String>,
-    deny_users: Vec<String>,
-    deny_groups: Vec<String>,
 }
 
 /// Where the secret for HS256 is.
@@ -101,8 +69,8 @@ pub(crate) struct Config {
     pub(crate) admission: Admission,
 }
 
-/// Reads `--config FILE`, or the default file and the `conf.d` beside it where they exist.
-fn read(named: Option<&Path>) -> Result<FileConfig, ConfigError> {
+/// Reads `--config FILE`, or the default file and the `conf.d` beside it where they exist; the flags win.
+fn read(named: Option<&Path>, flags: &Settings) -> Result<Settings, ConfigError> {
     let mut table = toml::Table::new();
     let main = named.unwrap_or(Path::new(DEFAULT_FILE));
     if named.is_some() || main.exists() {
@@ -121,8 +89,13 @@ fn read(named: Option<&Path>) -> Result<FileConfig, ConfigError> {
     if let Some(key) = table.keys().find(|key| *key != "authd" && !OTHERS.contains(&key.as_str())) {
         return Err(failed(format!("unknown key `{key}`")));
     }
-    let own = table.remove("authd").unwrap_or_else(|| toml::Table::new().into());
-    own.try_into().map_err(|error: toml::de::Error| failed(error.message().to_owned()))
+    let settings = match table.remove("authd") {
+        Some(own) => own.try_into::<toml::Table>(),
+        None => Ok(toml::Table::new()),
+    };
+    let mut settings = settings.map_err(|error| failed(error.message().to_owned()))?;
+    settings.extend(toml::Table::try_from(flags).map_err(|error| failed(error.to_string()))?);
+    settings.try_into().map_err(|error: toml::de::Error| failed(error.message().to_owned()))
 }
 
 /// A later file's keys replace an earlier one's, table by table.
@@ -144,49 +117,33 @@ fn merge(into: &mut toml::Table, file: &Path) -> Result<(), ConfigError> {
 
 impl Config {
     pub(crate) fn load(cli: Cli) -> Result<Self, ConfigError> {
-        let file = read(cli.config.as_deref())?;
-        let numbers = Numbers::read(&cli, &file)?;
-        let users = Users::read(&cli, &file)?;
-        let realm = cli.auth_realm.or(file.auth_realm).unwrap_or_else(|| SERVICE.to_owned());
-        let mode = mode(cli.auth.or(file.auth).as_deref().unwrap_or("pam"))?;
-        let guests = cli.enable_guest_access || file.enable_guest_access.unwrap_or(false);
-        let state_dir = cli
-            .state_dir
-            .or(file.state_dir)
-            .unwrap_or_else(|| PathBuf::from("/var/lib/sdrest/authd"));
-        let data_dir =
-            cli.auth_data_dir.or(file.auth_data_dir).unwrap_or_else(|| state_dir.clone());
-        let secret = cli
-            .jwt_secret_fd
-            .map(SecretSource::Descriptor)
-            .or(cli.jwt_secret_file.or(file.jwt_secret_file).map(SecretSource::File));
-        let public = cli.public_paths.map(|list| split(&list)).or(file.public_paths);
-        let run = Path::new("/run/sdrest");
-        let path = |cli: Option<PathBuf>, file: Option<PathBuf>, name| {
-            cli.or(file).unwrap_or_else(|| run.join(name))
-        };
+        let set = read(cli.config.as_deref(), &cli.settings)?;
+        let numbers = Numbers::read(&set)?;
+        let users = Users::read(&set)?;
+        let realm = set.auth_realm.unwrap_or_else(|| SERVICE.to_owned());
+        let mode = mode(set.auth.as_deref().unwrap_or("pam"))?;
+        let state_dir = set.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/sdrest/authd"));
+        // The descriptor is a flag: it wins over a file.
+        let descriptor = cli.jwt_secret_fd.map(SecretSource::Descriptor);
+        let path =
+            |set: Option<PathBuf>, name| set.unwrap_or_else(|| Path::new("/run/sdrest").join(name));
         Ok(Self {
-            socket: path(cli.socket, file.socket, "authd.sock"),
-            admin_socket: path(cli.admin_socket, file.admin_socket, "authd-admin.sock"),
-            conversation_socket: path(
-                cli.conversation_socket,
-                file.conversation_socket,
-                "conversation.sock",
-            ),
-            change_socket: cli.chauthtok_socket.or(file.chauthtok_socket),
+            socket: path(set.socket, "authd.sock"),
+            admin_socket: path(set.admin_socket, "authd-admin.sock"),
+            conversation_socket: path(set.conversation_socket, "conversation.sock"),
+            change_socket: set.chauthtok_socket,
+            data_dir: set.auth_data_dir.unwrap_or_else(|| state_dir.clone()),
             state_dir,
-            data_dir,
-            secret,
+            secret: descriptor.or(set.jwt_secret_file.map(SecretSource::File)),
             // Who may come without credentials is a guest.
-            guests: guests || mode == AuthMode::Optional,
+            guests: cli.guests
+                || set.enable_guest_access.unwrap_or(false)
+                || mode == AuthMode::Optional,
             mode,
-            pam_service: cli
-                .pam_service_name
-                .or(file.pam_service_name)
-                .unwrap_or_else(|| SERVICE.to_owned()),
-            issuer: file.issuer.unwrap_or_else(|| format!("urn:sdrest:{realm}")),
+            pam_service: set.pam_service_name.unwrap_or_else(|| SERVICE.to_owned()),
+            issuer: set.issuer.unwrap_or_else(|| format!("urn:sdrest:{realm}")),
             realm: checked_realm(realm)?,
-            public_paths: checked_paths(public)?,
+            public_paths: checked_paths(set.public_paths)?,
             token_lifetime: Duration::from_secs(numbers.minutes * 60),
             api_uid: users.api,
             conversation_uid: users.conversation,
@@ -194,15 +151,15 @@ impl Config {
             failure_floor: Duration::from_millis(numbers.floor),
             step: Duration::from_secs(numbers.step),
             total: Duration::from_secs(numbers.total),
-            password_prompt: pattern(file.password_prompt)?,
-            expose_pam_errors: file.expose_pam_errors.unwrap_or(false),
-            throttle: Policy { enabled: file.throttle.unwrap_or(true), ..Policy::default() },
+            password_prompt: pattern(set.password_prompt)?,
+            expose_pam_errors: set.expose_pam_errors.unwrap_or(false),
+            throttle: Policy { enabled: set.throttle.unwrap_or(true), ..Policy::default() },
             admission: Admission {
-                allow_users: file.allow_users,
-                allow_groups: file.allow_groups,
-                deny_users: file.deny_users,
-                deny_groups: file.deny_groups,
-                roles: file.roles.unwrap_or_default(),
+                allow_users: set.allow_users.unwrap_or_default(),
+                allow_groups: set.allow_groups.unwrap_or_default(),
+                deny_users: set.deny_users.unwrap_or_default(),
+                deny_groups: set.deny_groups.unwrap_or_default(),
+                roles: set.roles.unwrap_or_default(),
             },
         })
     }
@@ -217,22 +174,12 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn read(cli: &Cli, file: &FileConfig) -> Result<Self, ConfigError> {
+    fn read(set: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            minutes: in_bounds(
-                "jwt-expiration",
-                cli.jwt_expiration.or(file.jwt_expiration),
-                60,
-                (1, 10_080),
-            )?,
-            floor: in_bounds(
-                "failure-floor-ms",
-                cli.failure_floor_ms.or(file.failure_floor_ms),
-                2000,
-                (1, 60_000),
-            )?,
-            step: in_bounds("step_deadline_seconds", file.step_deadline_seconds, 60, (1, 900))?,
-            total: in_bounds("total_deadline_seconds", file.total_deadline_seconds, 180, (1, 900))?,
+            minutes: in_bounds("jwt-expiration", set.jwt_expiration, 60, (1, 10_080))?,
+            floor: in_bounds("failure-floor-ms", set.failure_floor_ms, 2000, (1, 60_000))?,
+            step: in_bounds("step_deadline_seconds", set.step_deadline_seconds, 60, (1, 900))?,
+            total: in_bounds("total_deadline_seconds", set.total_deadline_seconds, 180, (1, 900))?,
         })
     }
 }
@@ -245,26 +192,19 @@ struct Users {
 }
 
 impl Users {
-    fn read(cli: &Cli, file: &FileConfig) -> Result<Self, ConfigError> {
+    fn read(set: &Settings) -> Result<Self, ConfigError> {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let uid = |name: &'static str, user: &str| {
             uid_of(user, &passwd).map_err(|cause| ConfigError::User { name, cause })
         };
-        let named = |name, cli: &Option<String>, file: &Option<String>, default: u32| {
-            cli.as_deref().or(file.as_deref()).map_or(Ok(default), |user| uid(name, user))
+        let named = |name, user: &Option<String>, default: u32| {
+            user.as_deref().map_or(Ok(default), |user| uid(name, user))
         };
-        let from_file = file.admin_users.as_deref().unwrap_or_default();
-        let admins = if cli.admin_user.is_empty() { from_file } else { &cli.admin_user };
-        let own = nix::unistd::geteuid().as_raw();
+        let admins = set.admin_users.iter().flatten().map(|user| uid("admin-user", user));
         Ok(Self {
-            api: named("api-user", &cli.api_user, &file.api_user, own)?,
-            conversation: named(
-                "conversation-user",
-                &cli.conversation_user,
-                &file.conversation_user,
-                0,
-            )?,
-            admins: admins.iter().map(|user| uid("admin-user", user)).collect::<Result<_, _>>()?,
+            api: named("api-user", &set.api_user, nix::unistd::geteuid().as_raw())?,
+            conversation: named("conversation-user", &set.conversation_user, 0)?,
+            admins: admins.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -315,12 +255,10 @@ fn checked_realm(realm: String) -> Result<String, ConfigError> {
     Err(ConfigError::Value { name: "auth-realm", bounds, value: format!("{realm:?}") })
 }
 
-fn split(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|path| !path.is_empty()).map(str::to_owned).collect()
-}
-
 fn checked_paths(paths: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
     let paths = paths.unwrap_or_else(|| vec!["/api/health".to_owned(), "/api/status".to_owned()]);
+    let paths = paths.iter().map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());
+    let paths: Vec<String> = paths.collect();
     match paths.iter().find(|path| !path.starts_with('/')) {
         None => Ok(paths),
         Some(bad) => Err(ConfigError::Value {

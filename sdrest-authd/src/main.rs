@@ -18,6 +18,7 @@ mod cli;
 mod config;
 mod conversation;
 mod doors;
+mod durable;
 mod listener;
 mod peer;
 mod privileges;
@@ -46,11 +47,13 @@ use service::Service;
 use start::Stores;
 use state_dir::StateDir;
 use std::{io::Write, os::unix::net::UnixListener, process::ExitCode, sync::Arc, time::Duration};
-use throttle::Throttle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the throttle is written and finished conversations are swept.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// Threads that may wait for the disk at once. What they write waits for each other anyway, and each has its memory.
+const WRITERS: usize = 8;
 
 fn main() -> ExitCode {
     match run() {
@@ -82,14 +85,16 @@ fn run() -> anyhow::Result<()> {
         None => sandbox::close(&[state.path(), data.path()])?,
     };
     let stores = Stores::load(&config, &state, data, secret)?;
-    let throttle = Arc::clone(&stores.throttle);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(WRITERS)
+        .enable_all()
+        .build()?;
     let sockets = Sockets { front, admin };
     let result = runtime.block_on(async {
         let doors = sockets.open(&config)?;
         let service = Arc::new(start::service(config, stores, sandboxed).await?);
-        serve(service, doors, Housekeeping { throttle, state }).await
+        serve(service, doors).await
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
@@ -135,11 +140,7 @@ impl Sockets {
     }
 }
 
-async fn serve(
-    service: Arc<Service>,
-    (front, admin): (Door, AdminDoor),
-    house: Housekeeping,
-) -> anyhow::Result<()> {
+async fn serve(service: Arc<Service>, (front, admin): (Door, AdminDoor)) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -147,38 +148,33 @@ async fn serve(
     tokio::select! {
         () = doors::serve(Arc::clone(&service), front) => {}
         () = doors::serve_admin(Arc::clone(&service), admin) => {}
-        () = house.keep(&service) => {}
+        () = keep_house(&service) => {}
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     service.keys.save()?;
-    house.throttle.save(&house.state)?;
+    service.throttle.save()?;
     Ok(())
 }
 
-/// What is written now and then.
-struct Housekeeping {
-    throttle: Arc<Throttle>,
-    state: StateDir,
-}
-
-impl Housekeeping {
-    async fn keep(&self, service: &Service) {
-        loop {
-            tokio::time::sleep(HOUSEKEEPING).await;
-            service.table.sweep();
-            let (throttle, state) = (Arc::clone(&self.throttle), self.state.clone());
-            let (tokens, keys) = (Arc::clone(&service.tokens), Arc::clone(&service.keys));
-            let written = tokio::task::spawn_blocking(move || {
-                throttle.save(&state).and_then(|()| tokens.sweep()).and_then(|()| keys.save())
-            });
-            match written.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!("{error}"),
-                Err(error) => tracing::error!("{error}"),
+/// Writes what is written now and then.
+async fn keep_house(service: &Arc<Service>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        service.table.sweep();
+        let service = Arc::clone(service);
+        let written = tokio::task::spawn_blocking(move || {
+            // Each for itself: what cannot be written must not keep the others from the disk.
+            for written in [service.throttle.save(), service.tokens.sweep(), service.keys.save()] {
+                if let Err(error) = written {
+                    tracing::error!("{error}");
+                }
             }
+        });
+        if let Err(error) = written.await {
+            tracing::error!("{error}");
         }
     }
 }

@@ -2,9 +2,9 @@
 //! highest role that one of its groups gives counts.
 
 use sdrest_proto::identity::Role;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Roles {
     pub(crate) admin: Vec<String>,

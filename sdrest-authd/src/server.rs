@@ -35,7 +35,7 @@ impl Verbs {
         let Some((id, session)) = self.0.tokens.session_of(token) else {
             return Ok(Renewed::NoSession);
         };
-        let owner = Owner { subject: &session.subject, name: &session.name, uid: session.uid };
+        let owner = Owner { subject: &session.subject, uid: session.uid };
         let standing = if self.0.ways.begins(owner.subject) {
             self.0.standings.of(&owner).await
         } else {
@@ -54,7 +54,8 @@ impl Verbs {
                 blocking(&self.0, request, move |service| {
                     service.tokens.end_session((id, &subject), why, &request)?;
                     // Its keys are asked about again at their next use.
-                    service.keys.account_changed(&subject)
+                    service.keys.account_changed(&subject);
+                    Ok(())
                 })
                 .await?;
                 Err(fault)
@@ -160,9 +161,9 @@ impl Authd for Verbs {
         self,
         _: Context,
         token: BearerToken,
-        request: RequestId,
+        _: RequestId,
     ) -> Result<Claims, Fault> {
-        blocking(&self.0.tokens, request, move |tokens| tokens.introspect(&token)).await
+        self.0.tokens.introspect(&token)
     }
 
     async fn check_key(

@@ -5,6 +5,7 @@
 use crate::{
     admission::Admission,
     conversation::{KnownAccount, Questions, denied},
+    tokens::TokenIssuer,
     users::Users,
 };
 use sdrest_proto::{
@@ -19,7 +20,6 @@ use std::sync::Arc;
 /// Whose account it is, as a session or a key remembers it.
 pub(crate) struct Owner<'a> {
     pub(crate) subject: &'a Subject,
-    pub(crate) name: &'a str,
     /// For system accounts.
     pub(crate) uid: Option<u32>,
 }
@@ -36,6 +36,7 @@ pub(crate) enum Standing {
 
 pub(crate) struct Standings {
     pub(crate) users: Arc<Users>,
+    pub(crate) tokens: Arc<TokenIssuer>,
     pub(crate) questions: Questions,
     pub(crate) admission: Arc<Admission>,
 }
@@ -45,7 +46,7 @@ impl Standings {
         match (internal_id(owner.subject), owner.uid) {
             (Some(id), _) => self.of_internal(id),
             (None, Some(uid)) => match self.questions.account(AccountKey::Uid(uid)).await {
-                Ok(account) => self.of_system(&account, owner.name),
+                Ok(account) => self.of_system(account, owner.subject).await,
                 Err(denial) => of_denial(denial),
             },
             (None, None) => Standing::Ended(denied(Denial::AcctDenied)),
@@ -59,15 +60,27 @@ impl Standings {
         }
     }
 
-    /// A uid under another name is somebody else.
-    fn of_system(&self, account: &KnownAccount, name: &str) -> Standing {
-        let same = account.username.as_str() == name;
+    /// A uid under another name is somebody else, and stays so when the name comes back.
+    async fn of_system(&self, account: KnownAccount, subject: &Subject) -> Standing {
         let role = self.admission.role(account.username.as_str(), &account.groups);
-        match role.filter(|_| same) {
+        let tokens = Arc::clone(&self.tokens);
+        let now = tokio::task::spawn_blocking(move || tokens.subject_of(&account)).await;
+        let now = match now {
+            Ok(Ok(now)) => now,
+            Ok(Err(error)) => return unknown(&error),
+            Err(error) => return unknown(&error),
+        };
+        match role.filter(|_| now == *subject) {
             Some(role) => Standing::Good(role),
             None => Standing::Ended(denied(Denial::AcctDenied)),
         }
     }
+}
+
+fn unknown(cause: &dyn std::fmt::Display) -> Standing {
+    tracing::error!("accounts: {cause}");
+    let message = "the login service failed; its log says why";
+    Standing::Unsure(Fault::new(ErrorCode::Internal, message))
 }
 
 fn of_denial(denial: Denial) -> Standing {

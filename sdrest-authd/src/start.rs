@@ -70,7 +70,7 @@ pub(crate) struct Stores {
     data: StateDir,
     users: Arc<Users>,
     tokens: Arc<TokenIssuer>,
-    pub(crate) throttle: Arc<Throttle>,
+    throttle: Arc<Throttle>,
 }
 
 impl Stores {
@@ -82,7 +82,7 @@ impl Stores {
     ) -> anyhow::Result<Self> {
         let signer = match secret {
             Some(secret) => Signer::Hs256(SharedSecret::new(&secret)),
-            None => Signer::EdDsa(Box::new(KeyRing::load_or_make(&data)?)),
+            None => Signer::EdDsa(KeyRing::load_or_make(&data)?),
         };
         let lifetime = config.token_lifetime.as_secs();
         let access = AccessTokens::new(signer, config.issuer.clone(), lifetime);
@@ -109,7 +109,8 @@ pub(crate) async fn service(
         trusted: TrustedUids::new([0, config.conversation_uid]),
     };
     let program = socket(config.conversation_socket.clone());
-    let ways = Ways { mode: config.mode, pam: uses_pam(&config, &program).await? };
+    let asked = asked_of_pam(&config, &program).await?;
+    let ways = Ways { mode: config.mode, pam: asked == AskedOfPam::Logins };
     let admission = Arc::new(config.admission.clone());
     let pam = ways.pam.then(|| PamWay {
         service: config.pam_service.clone(),
@@ -118,6 +119,7 @@ pub(crate) async fn service(
     let parts = Parts {
         socket: program,
         pam,
+        account_service: (asked != AskedOfPam::Nothing).then(|| config.pam_service.clone()),
         pacing: Pacing {
             failure_floor: config.failure_floor,
             step: config.step,
@@ -136,6 +138,7 @@ pub(crate) async fn service(
     }
     let standings = Arc::new(Standings {
         users: Arc::clone(&stores.users),
+        tokens: Arc::clone(&stores.tokens),
         questions: table.questions(),
         admission,
     });
@@ -157,29 +160,43 @@ pub(crate) async fn service(
     })
 }
 
-/// Whether logins of this mode go through PAM, and can.
-async fn uses_pam(config: &Config, program: &ConversationSocket) -> anyhow::Result<bool> {
+/// What PAM is there for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AskedOfPam {
+    Nothing,
+    /// Whether a system account that has an API key may still sign in.
+    Accounts,
+    /// That, and logins.
+    Logins,
+}
+
+/// What PAM is asked in this mode, and can be.
+async fn asked_of_pam(config: &Config, program: &ConversationSocket) -> anyhow::Result<AskedOfPam> {
     if config.mode == AuthMode::None {
-        return Ok(false);
+        return Ok(AskedOfPam::Nothing);
     }
     let plain = ask(program, None).await?;
     if let Some(fault) = plain.fault {
         bail!("logins cannot run: {fault}");
     }
-    let wanted = matches!(config.mode, AuthMode::Unix | AuthMode::Pam | AuthMode::Optional);
-    if !wanted || !plain.pam {
+    if !plain.pam {
         if config.mode == AuthMode::Pam {
             tracing::warn!("PAM is not built in; logins answer PAM_AUTH_UNAVAILABLE");
         }
-        return Ok(false);
+        return Ok(AskedOfPam::Nothing);
     }
-    match ask(program, Some(&config.pam_service)).await?.fault {
-        None => Ok(true),
-        Some(fault) if config.mode == AuthMode::Optional => {
-            tracing::warn!("PAM logins are off, internal users sign in: {fault}");
-            Ok(false)
+    match (config.mode, ask(program, Some(&config.pam_service)).await?.fault) {
+        (AuthMode::Jwt | AuthMode::ApiKey, None) => Ok(AskedOfPam::Accounts),
+        (AuthMode::Jwt | AuthMode::ApiKey, Some(fault)) => {
+            tracing::info!("keys of system accounts are checked without PAM: {fault}");
+            Ok(AskedOfPam::Nothing)
         }
-        Some(fault) => bail!("PAM logins cannot run: {fault}"),
+        (_, None) => Ok(AskedOfPam::Logins),
+        (AuthMode::Optional, Some(fault)) => {
+            tracing::warn!("PAM logins are off, internal users sign in: {fault}");
+            Ok(AskedOfPam::Nothing)
+        }
+        (_, Some(fault)) => bail!("PAM logins cannot run: {fault}"),
     }
 }
 

@@ -4,7 +4,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufReader, BufWriter, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -62,6 +62,14 @@ impl StateDir {
 
     /// Replaces the file, mode 0600.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        self.replace(name, |file| file.write_all(bytes))
+    }
+
+    fn replace(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), StateError> {
         let beside = self.0.join(format!("{name}.new"));
         let write = || {
             let mut file = OpenOptions::new()
@@ -70,7 +78,7 @@ impl StateDir {
                 .truncate(true)
                 .mode(0o600)
                 .open(&beside)?;
-            file.write_all(bytes)?;
+            fill(&mut file)?;
             file.sync_all()?;
             fs::rename(&beside, self.0.join(name))?;
             File::open(&self.0)?.sync_all()
@@ -78,17 +86,24 @@ impl StateDir {
         write().map_err(self.failed(name))
     }
 
-    /// A JSON file; a damaged one is an error, not an empty beginning.
+    /// A JSON file; a damaged one is an error, not an empty beginning. Neither way is the text in memory whole.
     pub(crate) fn read_json<T: DeserializeOwned + Default>(
         &self,
         name: &str,
     ) -> Result<T, StateError> {
-        let Some(bytes) = self.read(name)? else { return Ok(T::default()) };
-        serde_json::from_slice(&bytes).map_err(|error| self.failed(name)(error.into()))
+        match File::open(self.0.join(name)) {
+            Ok(file) => serde_json::from_reader(BufReader::new(file))
+                .map_err(|error| self.failed(name)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+            Err(error) => Err(self.failed(name)(error)),
+        }
     }
 
     pub(crate) fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(value).map_err(|error| self.failed(name)(error.into()))?;
-        self.write(name, &bytes)
+        self.replace(name, |file| {
+            let mut buffer = BufWriter::new(file);
+            serde_json::to_writer(&mut buffer, value)?;
+            buffer.flush()
+        })
     }
 }

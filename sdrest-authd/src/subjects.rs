@@ -3,49 +3,62 @@
 
 use crate::{
     audit,
+    durable::Durable,
     state_dir::{StateDir, StateError},
 };
 use sdrest_proto::identity::Subject;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
 
 const FILE: &str = "subjects.json";
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Seen {
     name: String,
     epoch: u32,
 }
 
-pub(crate) struct Subjects {
-    dir: StateDir,
-    seen: Mutex<BTreeMap<u32, Seen>>,
+pub(crate) struct Subjects(Durable<u32, Seen>);
+
+/// Who an account is, and as what its uid was known until just now, if that was somebody else.
+pub(crate) struct Known {
+    pub(crate) subject: Subject,
+    pub(crate) before: Option<Subject>,
 }
 
 impl Subjects {
     pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
-        let seen: BTreeMap<u32, Seen> = dir.read_json(FILE)?;
-        seen.values().for_each(|account| audit::learn(&account.name));
-        Ok(Self { dir: dir.clone(), seen: Mutex::new(seen) })
+        let seen: Durable<u32, Seen> = Durable::load(dir, FILE)?;
+        seen.read().values().for_each(|account| audit::learn(&account.name));
+        Ok(Self(seen))
     }
 
     /// The subject for this account now; on disk before it is answered. Blocks for a disk write where the account is
     /// new.
-    pub(crate) fn of(&self, uid: u32, name: &str) -> Result<Subject, StateError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = match seen.get(&uid) {
-            Some(known) if known.name == name => return Ok(Subject::unix(uid, known.epoch)),
-            Some(other) => other.epoch.saturating_add(1),
-            None => 1,
-        };
-        let mut changed = seen.clone();
-        changed.insert(uid, Seen { name: name.to_owned(), epoch });
-        self.dir.write_json(FILE, &changed)?;
-        *seen = changed;
-        Ok(Subject::unix(uid, epoch))
+    pub(crate) fn of(&self, uid: u32, name: &str) -> Result<Known, StateError> {
+        self.0.change(|seen, changes| {
+            let other = match seen.get(&uid) {
+                Some(known) if known.name == name => {
+                    return Ok(Known { subject: Subject::unix(uid, known.epoch), before: None });
+                }
+                other => other,
+            };
+            let epoch = other.map_or(1, |other| other.epoch.saturating_add(1));
+            changes.insert(uid, Some(Seen { name: name.to_owned(), epoch }));
+            let before = other.map(|other| Subject::unix(uid, other.epoch));
+            Ok(Known { subject: Subject::unix(uid, epoch), before })
+        })
+    }
+
+    /// Who is known to have this uid.
+    pub(crate) fn now(&self, uid: u32) -> Option<Subject> {
+        self.0.read().get(&uid).map(|known| Subject::unix(uid, known.epoch))
+    }
+
+    /// All that are known under this name.
+    pub(crate) fn named(&self, name: &str) -> Vec<Subject> {
+        let seen = self.0.read();
+        let named = seen.iter().filter(|(_, known)| known.name == name);
+        named.map(|(uid, known)| Subject::unix(*uid, known.epoch)).collect()
     }
 }
 
@@ -57,12 +70,20 @@ mod tests {
     fn a_uid_under_another_name_is_somebody_else_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
+        let of = |subjects: &Subjects, uid, name| {
+            let known = subjects.of(uid, name).unwrap();
+            (known.subject, known.before)
+        };
         let subjects = Subjects::load(&dir).unwrap();
-        assert_eq!(subjects.of(1000, "alice").unwrap(), Subject::unix(1000, 1));
-        assert_eq!(subjects.of(1000, "alice").unwrap(), Subject::unix(1000, 1));
+        assert_eq!(of(&subjects, 1000, "alice"), (Subject::unix(1000, 1), None));
+        assert_eq!(of(&subjects, 1000, "alice"), (Subject::unix(1000, 1), None));
         let subjects = Subjects::load(&dir).unwrap();
-        assert_eq!(subjects.of(1000, "bob").unwrap(), Subject::unix(1000, 2));
-        assert_eq!(subjects.of(1000, "alice").unwrap(), Subject::unix(1000, 3));
-        assert_eq!(subjects.of(1001, "alice").unwrap(), Subject::unix(1001, 1));
+        let first = Some(Subject::unix(1000, 1));
+        assert_eq!(of(&subjects, 1000, "bob"), (Subject::unix(1000, 2), first));
+        let second = Some(Subject::unix(1000, 2));
+        assert_eq!(of(&subjects, 1000, "alice"), (Subject::unix(1000, 3), second));
+        assert_eq!(of(&subjects, 1001, "alice"), (Subject::unix(1001, 1), None));
+        assert_eq!(subjects.named("alice"), [Subject::unix(1000, 3), Subject::unix(1001, 1)]);
+        assert!(subjects.named("bob").is_empty());
     }
 }

@@ -70,13 +70,33 @@ struct Count {
     last: u64,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// Whose count it is: half of a SHA-256, on disk as base64url.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Key([u8; 16]);
+
+impl From<Key> for String {
+    fn from(key: Key) -> String {
+        URL_SAFE_NO_PAD.encode(key.0)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("a key must be 16 bytes as base64url")
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
 struct Counts {
     salt: String,
-    by_key: HashMap<String, Count>,
+    by_key: HashMap<Key, Count>,
 }
 
 pub(crate) struct Throttle {
+    dir: StateDir,
     policy: Policy,
     counts: Mutex<Counts>,
     dirty: AtomicBool,
@@ -94,7 +114,8 @@ impl Throttle {
             // Without random numbers the names are hashed without a salt; nothing else is lost.
             counts.salt = random::text().unwrap_or_else(|_| "unsalted".to_owned());
         }
-        Ok(Self { policy, counts: Mutex::new(counts), dirty: AtomicBool::new(false), clock })
+        let (dir, counts) = (dir.clone(), Mutex::new(counts));
+        Ok(Self { dir, policy, counts, dirty: AtomicBool::new(false), clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -109,7 +130,7 @@ impl Throttle {
         let now = (self.clock)();
         let mut counts = self.lock();
         let keys = (counts.key(user, source), counts.key("", source), counts.anywhere(user));
-        let mut left = |key: &str, growth: Growth| {
+        let mut left = |key: &Key, growth: Growth| {
             let Some(count) = counts.by_key.get_mut(key) else { return 0 };
             // After a clock was set back the delay runs from now on, once; else it would last until the clock is
             // where it was.
@@ -155,15 +176,16 @@ impl Throttle {
     }
 
     /// Writes the counts if they have changed; called every half second.
-    pub(crate) fn save(&self, dir: &StateDir) -> Result<(), StateError> {
+    pub(crate) fn save(&self) -> Result<(), StateError> {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        // A copy of what is small: nobody who asks is to wait for the disk.
         let counts = {
             let counts = self.lock();
             Counts { salt: counts.salt.clone(), by_key: counts.by_key.clone() }
         };
-        dir.write_json(FILE, &counts).inspect_err(|_| {
+        self.dir.write_json(FILE, &counts).inspect_err(|_| {
             // Tried again the next time.
             self.dirty.store(true, Ordering::Release);
         })
@@ -171,23 +193,25 @@ impl Throttle {
 }
 
 impl Counts {
-    fn key(&self, user: &str, source: &Source) -> String {
+    fn key(&self, user: &str, source: &Source) -> Key {
         self.hash(user, &source.network())
     }
 
     /// Of one user, whatever source was named; no network is written like this.
-    fn anywhere(&self, user: &str) -> String {
+    fn anywhere(&self, user: &str) -> Key {
         self.hash(user, "*")
     }
 
-    fn hash(&self, user: &str, network: &str) -> String {
+    fn hash(&self, user: &str, network: &str) -> Key {
         let mut hash = Sha256::new();
         for part in [self.salt.as_str(), user, network] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let digest = hash.finalize();
-        URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or_default())
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut key = Key([0; 16]);
+        key.0.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        key
     }
 
     fn shrink(&mut self, now: u64) {
@@ -200,11 +224,8 @@ impl Counts {
         }
         // An eighth at once: whoever invents names must not make every failure sort them all. Those with the fewest
         // failures go first, so that inventing names does not push out the counts that matter.
-        let mut by_weight: Vec<(u32, u64, String)> = self
-            .by_key
-            .iter()
-            .map(|(key, count)| (count.failures, count.last, key.clone()))
-            .collect();
+        let mut by_weight: Vec<(u32, u64, Key)> =
+            self.by_key.iter().map(|(key, count)| (count.failures, count.last, *key)).collect();
         by_weight.sort_unstable();
         for (_, _, key) in by_weight.iter().take(KEPT / 8) {
             self.by_key.remove(key);
@@ -243,7 +264,7 @@ mod tests {
         throttle.check("alice", &there).unwrap();
         throttle.check("bob", &here).unwrap();
 
-        throttle.save(&dir).unwrap();
+        throttle.save().unwrap();
         let text = String::from_utf8(dir.read(FILE).unwrap().unwrap()).unwrap();
         assert!(!text.contains("alice"), "names are not on disk");
         let throttle = Throttle::with_clock(&dir, Policy::default(), clock).unwrap();
@@ -294,12 +315,11 @@ mod tests {
         BACK.fetch_add(2, Ordering::Relaxed);
         throttle.check("alice", &here).unwrap();
 
-        let lost = folder.path().join("lost");
-        std::fs::create_dir(&lost).unwrap();
-        let nowhere = StateDir::open(&lost).unwrap();
-        std::fs::remove_dir_all(&lost).unwrap();
-        throttle.save(&nowhere).unwrap_err();
-        throttle.save(&dir).unwrap();
+        let away = folder.path().with_extension("away");
+        std::fs::rename(folder.path(), &away).unwrap();
+        throttle.save().unwrap_err();
+        std::fs::rename(&away, folder.path()).unwrap();
+        throttle.save().unwrap();
         assert!(dir.read(FILE).unwrap().is_some(), "what could not be saved was saved later");
     }
 

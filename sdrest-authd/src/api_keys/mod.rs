@@ -6,14 +6,16 @@ mod store;
 
 use crate::{
     audit::{self, unix_now},
+    conversation::denied,
     random,
     standing::{Owner, Standing, Standings, internal_id},
     state_dir::{StateDir, StateError},
-    tokens::{PEER, TokenIssuer},
+    tokens::{How, TokenIssuer},
 };
 use sdrest_proto::{
     api_key::{DEFAULT_DAYS, KeyHolder, KeyInfo, MAX_DAYS, MadeKey, NewKey, Scopes},
     authd::{Claims, Whose},
+    conversation::Denial,
     error::{ErrorCode, Fault},
     id::{KeyId, RequestId},
     identity::{Permission, Role, Subject},
@@ -24,7 +26,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use store::{AddError, NewRecord, Record, Store};
+use store::{AddError, Record, Store};
 
 /// How old a login may be that makes a key or acts on others' keys, in seconds.
 const FRESH: u64 = 300;
@@ -69,7 +71,7 @@ impl ApiKeys {
         request: &RequestId,
     ) -> Result<MadeKey, Fault> {
         let claims = self.tokens.introspect(token)?;
-        if claims.amr.iter().any(|how| how == PEER) {
+        if claims.amr.iter().any(|how| how == How::Peer.as_str()) {
             return Err(forbidden("a login by the kernel's word cannot make keys"));
         }
         let role = role(&claims);
@@ -105,7 +107,8 @@ impl ApiKeys {
         let secret = random.first_chunk().ok_or_else(|| internal(&"too few random bytes"))?;
         let key = ApiKey::compose(id, secret);
         let created = unix_now();
-        let record = NewRecord {
+        let record = Record {
+            hash: store::hash(&key),
             name: new.name,
             owner: owner.subject.clone(),
             username: owner.username.clone(),
@@ -113,15 +116,17 @@ impl ApiKeys {
             scopes,
             created,
             expires: created + u64::from(days) * 24 * 3600,
+            last_used: None,
+            revoked: false,
         };
-        self.store.add(id, &key, record).map_err(|error| match error {
+        let info = record.info(id);
+        self.store.add(id, record).map_err(|error| match error {
             AddError::OwnersShare | AddError::Full => {
                 Fault::new(ErrorCode::QuotaExceeded, error.to_string())
             }
             AddError::State(error) => internal(&error),
         })?;
-        let record = self.store.live(id, created).ok_or_else(|| internal(&"a key is lost"))?;
-        Ok(MadeKey { key, info: record.info(id) })
+        Ok(MadeKey { key, info })
     }
 
     pub(crate) fn list(&self, token: &BearerToken, whose: Whose) -> Result<Vec<KeyInfo>, Fault> {
@@ -166,13 +171,15 @@ impl ApiKeys {
     }
 
     fn take_away(&self, id: KeyId) -> Result<(), Fault> {
-        self.store.revoke(id).and_then(|()| self.tokens.moved()).map_err(|error| internal(&error))
+        self.store.revoke(id).map_err(|error| internal(&error))?;
+        self.tokens.moved();
+        Ok(())
     }
 
     /// Takes away all keys of somebody whose record is gone.
     pub(crate) fn remove_of(&self, owner: &Subject) -> Result<(), Fault> {
         let gone = self.store.remove_of(owner).map_err(|error| internal(&error))?;
-        self.account_changed(owner)?;
+        self.account_changed(owner);
         for id in gone {
             audit::key_revoked(None, id, owner.as_str(), "administrator");
         }
@@ -180,9 +187,9 @@ impl ApiKeys {
     }
 
     /// What was remembered of this account counts no more, here and in the front end.
-    pub(crate) fn account_changed(&self, owner: &Subject) -> Result<(), Fault> {
+    pub(crate) fn account_changed(&self, owner: &Subject) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(owner);
-        self.tokens.moved().map_err(|error| internal(&error))
+        self.tokens.moved();
     }
 
     /// Who acts with this key, while key and account are good.
@@ -228,13 +235,16 @@ impl ApiKeys {
 
     /// The owner's role as of the last five minutes.
     async fn owner_now(&self, record: &Record) -> Result<Role, Fault> {
-        let owner = Owner { subject: &record.owner, name: &record.username, uid: record.uid };
+        let owner = Owner { subject: &record.owner, uid: record.uid };
         // Internal records are at hand, and what changes them moves the version itself.
         if internal_id(&record.owner).is_some() {
             return match self.standings.of(&owner).await {
                 Standing::Good(role) => Ok(role),
                 Standing::Ended(fault) | Standing::Unsure(fault) => Err(fault),
             };
+        }
+        if record.uid.is_some_and(|uid| self.tokens.is_superseded(uid, &record.owner)) {
+            return Err(denied(Denial::AcctDenied));
         }
         let before = self.remembered(&record.owner);
         if let Some((at, seen)) = &before
@@ -251,11 +261,7 @@ impl ApiKeys {
         let changed = before.is_some_and(|(_, before)| before != seen);
         self.remember(&record.owner, &seen);
         if changed {
-            let tokens = Arc::clone(&self.tokens);
-            tokio::task::spawn_blocking(move || tokens.moved())
-                .await
-                .map_err(|error| internal(&error))?
-                .map_err(|error| internal(&error))?;
+            self.tokens.moved();
         }
         seen
     }
@@ -283,7 +289,8 @@ fn role(claims: &Claims) -> Role {
 }
 
 fn needs_a_fresh_login(claims: &Claims) -> Result<(), Fault> {
-    if unix_now().saturating_sub(claims.auth_time) <= FRESH {
+    // A login of the future is not fresh: the clock was put back, by nobody knows how much.
+    if unix_now().checked_sub(claims.auth_time).is_some_and(|age| age <= FRESH) {
         return Ok(());
     }
     Err(forbidden("this needs a fresh login: sign in again, the last was more than 5 minutes ago"))

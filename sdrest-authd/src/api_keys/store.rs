@@ -1,7 +1,11 @@
 //! The keys on disk: only the SHA-256 of each whole key, its owner, scopes and times. A revoked key stays listed as
-//! revoked until it would have expired, so that its holder is told so. Blocks while it writes.
+//! revoked until it would have expired, so that its holder is told so. What changes something blocks while it writes;
+//! finding and noting a use do not.
 
-use crate::state_dir::{StateDir, StateError};
+use crate::{
+    durable::Durable,
+    state_dir::{StateDir, StateError},
+};
 use sdrest_proto::{
     api_key::{KeyInfo, KeyName, Scopes},
     id::KeyId,
@@ -12,10 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use subtle::ConstantTimeEq;
 
@@ -30,9 +31,9 @@ const LIST: usize = 200 * 1024;
 const FIXED: usize = 96;
 
 /// One key, without the key.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Record {
-    hash: [u8; 32],
+    pub(super) hash: [u8; 32],
     pub(super) name: KeyName,
     pub(super) owner: Subject,
     pub(super) username: String,
@@ -43,17 +44,6 @@ pub(super) struct Record {
     pub(super) expires: u64,
     pub(super) last_used: Option<u64>,
     pub(super) revoked: bool,
-}
-
-/// What a key is made with.
-pub(super) struct NewRecord {
-    pub(super) name: KeyName,
-    pub(super) owner: Subject,
-    pub(super) username: String,
-    pub(super) uid: Option<u32>,
-    pub(super) scopes: Scopes,
-    pub(super) created: u64,
-    pub(super) expires: u64,
 }
 
 impl Record {
@@ -75,13 +65,10 @@ impl Record {
     }
 }
 
-type Records = BTreeMap<KeyId, Record>;
-
 pub(super) struct Store {
-    dir: StateDir,
-    records: Mutex<Records>,
-    /// Whether a key was used since the last write.
-    used: AtomicBool,
+    records: Durable<KeyId, Record>,
+    /// Uses that are not on disk yet.
+    used: Mutex<BTreeMap<KeyId, u64>>,
 }
 
 /// Why a key was not added.
@@ -95,80 +82,54 @@ pub(super) enum AddError {
     State(#[from] StateError),
 }
 
-fn hash(key: &ApiKey) -> [u8; 32] {
+pub(super) fn hash(key: &ApiKey) -> [u8; 32] {
     Sha256::digest(key.expose("hashed").as_bytes()).into()
 }
 
 impl Store {
     pub(super) fn load(dir: &StateDir) -> Result<Self, StateError> {
-        let records = Mutex::new(dir.read_json(FILE)?);
-        Ok(Self { dir: dir.clone(), records, used: AtomicBool::new(false) })
+        Ok(Self { records: Durable::load(dir, FILE)?, used: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn used(&self) -> MutexGuard<'_, BTreeMap<KeyId, u64>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the changed records and only then believes them.
-    fn commit(&self, records: &mut Records, changed: Records) -> Result<(), StateError> {
-        self.dir.write_json(FILE, &changed)?;
-        *records = changed;
-        Ok(())
-    }
-
-    pub(super) fn add(&self, id: KeyId, key: &ApiKey, new: NewRecord) -> Result<(), AddError> {
-        let mut records = self.lock();
-        let mut changed = records.clone();
-        changed.retain(|_, record| record.expires.saturating_add(24 * 3600) > new.created);
-        let own = |record: &Record| record.owner == new.owner;
-        if changed.values().filter(|record| own(record) && record.live(new.created)).count()
-            >= MOST_OF_ONE
-        {
-            return Err(AddError::OwnersShare);
-        }
-        // Who makes and revokes for ever must not fill the file: the own oldest revoked one is forgotten.
-        let mut over: Vec<(u64, KeyId)> = changed
-            .iter()
-            .filter(|(_, record)| own(record) && record.revoked)
-            .map(|(id, record)| (record.created, *id))
-            .collect();
-        over.sort_unstable_by_key(|(created, _)| *created);
-        for (_, id) in over.iter().take(over.len().saturating_sub(MOST_OF_ONE - 1)) {
-            changed.remove(id);
-        }
-        if changed.len() >= MOST {
-            return Err(AddError::Full);
-        }
-        let record = Record {
-            hash: hash(key),
-            name: new.name,
-            owner: new.owner,
-            username: new.username,
-            uid: new.uid,
-            scopes: new.scopes,
-            created: new.created,
-            expires: new.expires,
-            last_used: None,
-            revoked: false,
-        };
-        changed.insert(id, record);
-        Ok(self.commit(&mut records, changed)?)
+    pub(super) fn add(&self, id: KeyId, new: Record) -> Result<(), AddError> {
+        self.records.change(|records, changes| {
+            let own = || records.iter().filter(|(_, record)| record.owner == new.owner);
+            if own().filter(|(_, record)| record.live(new.created)).count() >= MOST_OF_ONE {
+                return Err(AddError::OwnersShare);
+            }
+            // Who makes and revokes for ever must not fill the file: the own oldest revoked one is forgotten.
+            let revoked = own().filter(|(_, record)| record.revoked);
+            let mut over: Vec<(u64, KeyId)> =
+                revoked.map(|(id, record)| (record.created, *id)).collect();
+            over.sort_unstable_by_key(|(created, _)| *created);
+            let over_share = over.len().saturating_sub(MOST_OF_ONE - 1);
+            changes.extend(over.into_iter().take(over_share).map(|(_, id)| (id, None)));
+            if records.len() - changes.len() >= MOST {
+                return Err(AddError::Full);
+            }
+            changes.insert(id, Some(new));
+            Ok(())
+        })
     }
 
     /// The record of exactly this key.
     pub(super) fn find(&self, id: KeyId, key: &ApiKey) -> Option<Record> {
-        let record = self.lock().get(&id).cloned()?;
+        let record = self.records.read().get(&id).cloned()?;
         bool::from(record.hash.ct_eq(&hash(key))).then_some(record)
     }
 
     /// The record of this id, while it is live.
     pub(super) fn live(&self, id: KeyId, now: u64) -> Option<Record> {
-        self.lock().get(&id).filter(|record| record.live(now)).cloned()
+        self.records.read().get(&id).filter(|record| record.live(now)).cloned()
     }
 
     /// Live keys, the newest first, as many as fit one frame.
     pub(super) fn list(&self, whose: Option<&Subject>, now: u64) -> Vec<KeyInfo> {
-        let records = self.lock();
+        let records = self.records.read();
         let mut shown: Vec<(&KeyId, &Record)> = records
             .iter()
             .filter(|(_, record)| {
@@ -177,7 +138,7 @@ impl Store {
             .collect();
         shown.sort_by_key(|(_, record)| std::cmp::Reverse(record.created));
         let mut room = LIST;
-        let fit = shown.iter().take_while(|(_, record)| {
+        let fit = shown.into_iter().take_while(|(_, record)| {
             let size = FIXED
                 + record.name.as_str().len()
                 + record.username.len()
@@ -185,52 +146,59 @@ impl Store {
             room = room.saturating_sub(size);
             room > 0
         });
-        fit.map(|(id, record)| record.info(**id)).collect()
+        let used = self.used();
+        let last_used = |id: &KeyId, record: &Record| used.get(id).copied().or(record.last_used);
+        fit.map(|(id, record)| KeyInfo { last_used: last_used(id, record), ..record.info(*id) })
+            .collect()
     }
 
     pub(super) fn revoke(&self, id: KeyId) -> Result<(), StateError> {
-        let mut records = self.lock();
-        let mut changed = records.clone();
-        if let Some(record) = changed.get_mut(&id) {
-            record.revoked = true;
-        }
-        self.commit(&mut records, changed)
+        self.records.change(|records, changes| {
+            if let Some(record) = records.get(&id) {
+                changes.insert(id, Some(Record { revoked: true, ..record.clone() }));
+            }
+            Ok(())
+        })
     }
 
     /// Forgets all keys of somebody who is gone; answers which.
     pub(super) fn remove_of(&self, owner: &Subject) -> Result<Vec<KeyId>, StateError> {
-        let mut records = self.lock();
-        let mut changed = records.clone();
-        let gone = changed.iter().filter(|(_, record)| record.owner == *owner);
-        let gone: Vec<KeyId> = gone.map(|(id, _)| *id).collect();
-        changed.retain(|_, record| record.owner != *owner);
-        self.commit(&mut records, changed)?;
-        Ok(gone)
+        self.records.change(|records, changes| {
+            let gone = records.iter().filter(|(_, record)| record.owner == *owner);
+            changes.extend(gone.map(|(id, _)| (*id, None)));
+            Ok(changes.keys().copied().collect())
+        })
     }
 
     /// Notes a use, to the minute; on disk at the next `save`. Whether it was the first.
     pub(super) fn touch(&self, id: KeyId, now: u64) -> bool {
         let minute = now - now % 60;
-        let mut records = self.lock();
-        let Some(record) = records.get_mut(&id) else { return false };
-        if record.last_used == Some(minute) {
+        let Some(before) = self.records.read().get(&id).map(|record| record.last_used) else {
+            return false;
+        };
+        if before == Some(minute) {
             return false;
         }
-        self.used.store(true, Ordering::Release);
-        record.last_used.replace(minute).is_none()
+        self.used().insert(id, minute).or(before).is_none()
     }
 
     /// Writes the times of use if there are new ones, and forgets what has expired a day ago.
     pub(super) fn save(&self, now: u64) -> Result<(), StateError> {
-        let over = |record: &Record| record.expires.saturating_add(24 * 3600) <= now;
-        let mut records = self.lock();
-        let used = self.used.swap(false, Ordering::AcqRel);
-        if !used && !records.values().any(over) {
-            return Ok(());
-        }
-        let mut changed = records.clone();
-        changed.retain(|_, record| !over(record));
-        self.commit(&mut records, changed).inspect_err(|_| self.used.store(true, Ordering::Release))
+        let used = self.used().clone();
+        self.records.change(|records, changes| {
+            for (id, record) in records {
+                if record.expires.saturating_add(24 * 3600) <= now {
+                    changes.insert(*id, None);
+                } else if let Some(minute) = used.get(id) {
+                    changes
+                        .insert(*id, Some(Record { last_used: Some(*minute), ..record.clone() }));
+                }
+            }
+            Ok::<_, StateError>(())
+        })?;
+        // What was used again meanwhile is for the next time.
+        self.used().retain(|id, minute| used.get(id) != Some(minute));
+        Ok(())
     }
 }
 

@@ -24,6 +24,17 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
 }
 
 #[test]
+fn a_list_of_flags_replaces_the_files_list_and_an_empty_one_is_a_choice() {
+    let text = "[authd]\nadmin_users = [\"7\"]\nenable_guest_access = true\n";
+    let config = load(text, &["--admin-user", "1", "--admin-user", "2"]).unwrap();
+    assert_eq!((config.admin_uids, config.guests), (vec![1, 2], true));
+    let config = load(text, &["--public-paths", ""]).unwrap();
+    assert_eq!((config.admin_uids, config.public_paths.len()), (vec![7], 0));
+    let config = load("", &["--enable-guest-access"]).unwrap();
+    assert!(config.guests && config.public_paths == ["/api/health", "/api/status"]);
+}
+
+#[test]
 fn every_mistake_is_named() {
     for (toml, flags, named) in [
         ("[authd]\nfoo = 1", &[][..], "foo"),

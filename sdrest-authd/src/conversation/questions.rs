@@ -22,9 +22,9 @@ const SLACK: Duration = Duration::from_secs(1);
 pub(crate) struct Questions(pub(super) Arc<Surroundings>);
 
 impl Questions {
-    /// The account as it is now; with PAM also whether it may sign in (acct_mgmt). `Unavailable` where nobody knows.
+    /// The account as it is now; where PAM can be asked also whether it may sign in (acct_mgmt). `Unavailable` where nobody knows.
     pub(crate) async fn account(&self, who: AccountKey) -> Result<KnownAccount, Denial> {
-        self.ask(who, self.0.pam.as_ref().map(|pam| pam.service.clone())).await
+        self.ask(who, self.0.account_service.clone()).await
     }
 
     /// Who the account is; whether it may sign in is not asked.

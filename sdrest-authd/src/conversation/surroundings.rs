@@ -16,6 +16,8 @@ pub(crate) struct Surroundings {
     pub(super) socket: ConversationSocket,
     /// Nothing where logins do not go through PAM.
     pub(super) pam: Option<PamWay>,
+    /// What says whether an account may sign in, also where its logins do not go through PAM (acct_mgmt).
+    pub(super) account_service: Option<String>,
     pub(super) slots: Slots,
     pub(super) throttle: Arc<Throttle>,
     pub(super) pacing: Pacing,

@@ -80,6 +80,7 @@ pub(crate) struct Table {
 pub(crate) struct Parts {
     pub(crate) socket: ConversationSocket,
     pub(crate) pam: Option<PamWay>,
+    pub(crate) account_service: Option<String>,
     pub(crate) pacing: Pacing,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) admission: Arc<Admission>,
@@ -90,6 +91,7 @@ impl Table {
         let around = Surroundings {
             socket: parts.socket,
             pam: parts.pam,
+            account_service: parts.account_service,
             slots: Slots::new(limits.running),
             throttle: parts.throttle,
             pacing: parts.pacing,

@@ -2,7 +2,10 @@
 //! (RFC 9068), claims as in proto. Verification asks for everything: algorithm, key id, type, issuer, audience, exp
 //! and nbf. A token's header chooses among our own keys of the one algorithm, and nothing else.
 
-use super::key::{KeyError, Signer};
+use super::{
+    key::{KeyError, Signer},
+    sessions::Login,
+};
 use crate::audit::unix_now;
 use crate::state_dir::StateError;
 use jsonwebtoken::{Header, Validation, errors::ErrorKind};
@@ -10,10 +13,9 @@ use sdrest_proto::{
     authd::{Claims, Signature, VerifyingKey},
     error::{ErrorCode, Fault},
     id::SessionId,
-    identity::{Role, Subject},
     secret::BearerToken,
 };
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const TYPE: &str = "at+jwt";
 /// `aud` of every token.
@@ -22,20 +24,11 @@ pub(crate) const AUDIENCE: &str = "sdrest";
 /// Signs and verifies.
 pub(crate) struct AccessTokens {
     signer: RwLock<Signer>,
+    /// Held by who changes what signs, while that is written.
+    changing: Mutex<()>,
     issuer: String,
     lifetime: u64,
     validation: Validation,
-}
-
-/// Whom a token is for.
-pub(super) struct Holder<'a> {
-    pub(super) subject: &'a Subject,
-    pub(super) name: &'a str,
-    pub(super) uid: Option<u32>,
-    pub(super) role: Role,
-    pub(super) amr: &'a [String],
-    pub(super) session: SessionId,
-    pub(super) auth_time: u64,
 }
 
 impl AccessTokens {
@@ -47,7 +40,13 @@ impl AccessTokens {
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 0;
-        Self { signer: RwLock::new(signer), issuer, lifetime, validation }
+        Self {
+            signer: RwLock::new(signer),
+            changing: Mutex::default(),
+            issuer,
+            lifetime,
+            validation,
+        }
     }
 
     fn signer(&self) -> RwLockReadGuard<'_, Signer> {
@@ -70,18 +69,29 @@ impl AccessTokens {
         }
     }
 
-    /// A new key, which signs after `settle`; the one before verifies until `until`.
+    /// A new key, which signs after `settle`; the one before verifies until `until`. Blocks for a disk write.
     pub(super) fn rotate(&self, until: u64) -> Result<String, KeyError> {
-        self.signer_to_change().rotate(until, unix_now())
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Apart from the change itself: who verifies does not wait for the disk.
+        let (rotated, kid) = self.signer().rotated(until, unix_now())?;
+        *self.signer_to_change() = rotated;
+        Ok(kid)
     }
 
     pub(super) fn settle(&self) {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.signer_to_change().settle();
     }
 
     /// Forgets a key whose tokens have all expired; whether there was one.
     pub(super) fn forget(&self, now: u64) -> Result<bool, StateError> {
-        self.signer_to_change().forget(now)
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let swept = self.signer().swept(now)?;
+        let forgotten = swept.is_some();
+        if let Some(swept) = swept {
+            *self.signer_to_change() = swept;
+        }
+        Ok(forgotten)
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -92,26 +102,27 @@ impl AccessTokens {
         self.lifetime
     }
 
-    /// Signs a token that begins now. Answers its claims too.
+    /// Signs a token of this session that begins now. Answers its claims too.
     pub(super) fn issue(
         &self,
-        holder: &Holder<'_>,
+        session: SessionId,
+        login: &Login,
+        now: u64,
     ) -> Result<(BearerToken, Claims), jsonwebtoken::errors::Error> {
-        let now = unix_now();
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
-            sub: holder.subject.clone(),
-            name: holder.name.to_owned(),
-            uid: holder.uid,
-            roles: vec![holder.role],
-            amr: holder.amr.to_vec(),
-            sid: holder.session,
+            sub: login.subject.clone(),
+            name: login.name.clone(),
+            uid: login.uid,
+            roles: vec![login.role],
+            amr: vec![login.how.as_str().to_owned()],
+            sid: session,
             jti: uuid::Uuid::new_v4().to_string(),
             iat: now,
             nbf: now,
             exp: now + self.lifetime,
-            auth_time: holder.auth_time,
+            auth_time: login.auth_time,
         };
         let signer = self.signer();
         let (key, kid) = signer.signing();

@@ -13,6 +13,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk, ThumbprintHash},
 };
 use sdrest_proto::authd::VerifyingKey;
+use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -79,16 +80,18 @@ impl SigningKey {
 }
 
 /// The key before the present one, and until when it verifies.
+#[derive(Clone)]
 struct Previous {
-    key: SigningKey,
+    key: Arc<SigningKey>,
     until: u64,
 }
 
 /// The present key and, for a while after a rotation, the one before. One file holds both: the present key, then the
-/// one before and its end in Unix seconds (u64, little-endian).
+/// one before and its end in Unix seconds (u64, little-endian). A change makes another ring, which is on disk already.
+#[derive(Clone)]
 pub(crate) struct KeyRing {
     dir: StateDir,
-    current: SigningKey,
+    current: Arc<SigningKey>,
     previous: Option<Previous>,
     /// Whether front ends have had time to learn of the present key; until then the one before signs.
     settled: bool,
@@ -96,11 +99,14 @@ pub(crate) struct KeyRing {
 
 impl KeyRing {
     pub(crate) fn load_or_make(dir: &StateDir) -> Result<Self, KeyError> {
-        let made = |current, previous| Self { dir: dir.clone(), current, previous, settled: true };
+        let made = |current, previous| Self {
+            dir: dir.clone(),
+            current: Arc::new(current),
+            previous,
+            settled: true,
+        };
         let Some(bytes) = dir.read(FILE)?.map(Zeroizing::new) else {
-            let ring = made(SigningKey::make()?, None);
-            ring.write(&ring.current, None)?;
-            return Ok(ring);
+            return Ok(made(SigningKey::make()?, None).written()?);
         };
         let part = |range: std::ops::Range<usize>| {
             let der = bytes.get(range).ok_or(KeyError::Damaged)?;
@@ -112,52 +118,43 @@ impl KeyRing {
         }
         let until = bytes.get(2 * LENGTH..).and_then(|end| end.try_into().ok());
         let until = u64::from_le_bytes(until.ok_or(KeyError::Damaged)?);
-        Ok(made(current, Some(Previous { key: part(LENGTH..2 * LENGTH)?, until })))
+        let key = Arc::new(part(LENGTH..2 * LENGTH)?);
+        Ok(made(current, Some(Previous { key, until })))
     }
 
-    fn write(
-        &self,
-        current: &SigningKey,
-        before: Option<(&SigningKey, u64)>,
-    ) -> Result<(), StateError> {
+    fn written(self) -> Result<Self, StateError> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LENGTH + 8));
-        bytes.extend_from_slice(&current.der);
-        if let Some((key, until)) = before {
+        bytes.extend_from_slice(&self.current.der);
+        if let Some(Previous { key, until }) = &self.previous {
             bytes.extend_from_slice(&key.der);
             bytes.extend_from_slice(&until.to_le_bytes());
         }
-        self.dir.write(FILE, &bytes)
+        self.dir.write(FILE, &bytes)?;
+        Ok(self)
     }
 
-    /// Makes a new key, on disk when it answers; the present one verifies until `until`, and signs until `settle`.
-    fn rotate(&mut self, until: u64, now: u64) -> Result<String, KeyError> {
-        self.forget(now)?;
-        if let Some(previous) = &self.previous {
+    /// With a new key; the present one verifies until `until`, and signs until `settle`.
+    fn rotated(&self, until: u64, now: u64) -> Result<Self, KeyError> {
+        if let Some(previous) = self.previous.as_ref().filter(|previous| previous.until > now) {
             return Err(KeyError::TooSoon(previous.until.saturating_sub(now)));
         }
-        let new = SigningKey::make()?;
-        self.write(&new, Some((&self.current, until)))?;
-        let kid = new.public.kid.clone();
-        let key = std::mem::replace(&mut self.current, new);
-        self.previous = Some(Previous { key, until });
-        self.settled = false;
-        Ok(kid)
+        let previous = Some(Previous { key: Arc::clone(&self.current), until });
+        let (dir, current) = (self.dir.clone(), Arc::new(SigningKey::make()?));
+        Ok(Self { dir, current, previous, settled: false }.written()?)
     }
 
-    /// Forgets the key before the present one once its time is over; whether it did.
-    fn forget(&mut self, now: u64) -> Result<bool, StateError> {
+    /// Without the key before the present one, if its time is over.
+    fn swept(&self, now: u64) -> Result<Option<Self>, StateError> {
         if self.previous.as_ref().is_none_or(|previous| previous.until > now) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.write(&self.current, None)?;
-        self.previous = None;
-        self.settled = true;
-        Ok(true)
+        Self { previous: None, settled: true, ..self.clone() }.written().map(Some)
     }
 
     /// The keys that verify, the present one first.
     fn keys(&self) -> impl Iterator<Item = &SigningKey> {
-        std::iter::once(&self.current).chain(self.previous.as_ref().map(|previous| &previous.key))
+        let previous = self.previous.as_ref().map(|previous| &*previous.key);
+        std::iter::once(&*self.current).chain(previous)
     }
 
     fn signing(&self) -> &SigningKey {
@@ -185,7 +182,7 @@ impl SharedSecret {
 
 /// What signs on this server: one algorithm.
 pub(crate) enum Signer {
-    EdDsa(Box<KeyRing>),
+    EdDsa(KeyRing),
     Hs256(SharedSecret),
 }
 
@@ -226,9 +223,14 @@ impl Signer {
         }
     }
 
-    pub(super) fn rotate(&mut self, until: u64, now: u64) -> Result<String, KeyError> {
+    /// What signs and verifies after a rotation, and the id of its new key.
+    pub(super) fn rotated(&self, until: u64, now: u64) -> Result<(Self, String), KeyError> {
         match self {
-            Self::EdDsa(ring) => ring.rotate(until, now),
+            Self::EdDsa(ring) => {
+                let ring = ring.rotated(until, now)?;
+                let kid = ring.current.public.kid.clone();
+                Ok((Self::EdDsa(ring), kid))
+            }
             Self::Hs256(_) => Err(KeyError::NoRotation),
         }
     }
@@ -239,10 +241,11 @@ impl Signer {
         }
     }
 
-    pub(super) fn forget(&mut self, now: u64) -> Result<bool, StateError> {
+    /// What is left once a key's time is over; nothing while none's is.
+    pub(super) fn swept(&self, now: u64) -> Result<Option<Self>, StateError> {
         match self {
-            Self::EdDsa(ring) => ring.forget(now),
-            Self::Hs256(_) => Ok(false),
+            Self::EdDsa(ring) => Ok(ring.swept(now)?.map(Self::EdDsa)),
+            Self::Hs256(_) => Ok(None),
         }
     }
 }

@@ -3,22 +3,24 @@
 //! authority.
 
 mod access;
+mod clock;
 mod key;
+mod refresh_token;
 mod sessions;
 
 pub(crate) use access::{AUDIENCE, AccessTokens};
 pub(crate) use key::{KeyError, KeyRing, SharedSecret, Signer};
-pub(crate) use sessions::Session;
+pub(crate) use sessions::{How, Login};
 
 use crate::{
     admission::Admission,
     audit,
     conversation::{KnownAccount, VerifiedAccount, Vouched, denied},
     state_dir::{StateDir, StateError},
-    subjects::Subjects,
+    subjects::{Known, Subjects},
     users::Users,
 };
-use access::Holder;
+use clock::Steps;
 use sdrest_proto::{
     authd::{Claims, Revocations},
     bounds::Username,
@@ -29,39 +31,29 @@ use sdrest_proto::{
     login::Grant,
     secret::{BearerToken, RefreshToken},
 };
-use sessions::{NewSession, RefreshError, Renewal, Sessions};
+use sessions::{RefreshError, Sessions};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{sync::watch, time::timeout};
 
-/// How much longer than its newest token's life a session counts as one with a valid token, in seconds: a token may
-/// be signed a moment after its session was written, and others' clocks may lag.
+/// How much longer than its newest token's life a session counts as one with a valid token, in seconds: others'
+/// clocks may lag.
 const SLACK: u64 = 60;
 
-/// `amr` of a login that PAM vouched for, of one by the internal user database, and of one by the kernel's word.
-const PAM: &str = "pam";
-const PASSWORD: &str = "pwd";
-pub(crate) const PEER: &str = "peer";
-
-/// Issues, refreshes and revokes. Its verbs block for a disk write; call them where that is allowed.
+/// Issues, refreshes and revokes. What changes something blocks for a disk write; call it where that is allowed.
 pub(crate) struct TokenIssuer {
     access: AccessTokens,
     admission: Arc<Admission>,
     users: Arc<Users>,
     subjects: Subjects,
-    sessions: Mutex<Sessions>,
+    sessions: Sessions,
+    /// Moves with everything that is taken away, once that is on disk. It begins with the time, so that a number of
+    /// before a restart is none of after it.
     version: watch::Sender<u64>,
-}
-
-/// Somebody who is signed in by this.
-struct Login {
-    subject: Subject,
-    username: Username,
-    uid: Option<u32>,
-    role: Role,
-    amr: &'static str,
+    steps: Mutex<Steps>,
 }
 
 impl TokenIssuer {
@@ -71,24 +63,20 @@ impl TokenIssuer {
         admission: Arc<Admission>,
         users: Arc<Users>,
     ) -> Result<Self, StateError> {
-        let sessions = Sessions::load(dir)?;
-        let version = watch::Sender::new(sessions.version());
+        let begun = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
         Ok(Self {
             access,
             admission,
             users,
             subjects: Subjects::load(dir)?,
-            sessions: Mutex::new(sessions),
-            version,
+            sessions: Sessions::load(dir)?,
+            version: watch::Sender::new(u64::try_from(begun).unwrap_or(1).max(1)),
+            steps: Mutex::new(Steps::new(Instant::now(), audit::unix_now())),
         })
     }
 
     pub(crate) fn access(&self) -> &AccessTokens {
         &self.access
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Exchanges a verified account for a pair of tokens.
@@ -98,21 +86,22 @@ impl TokenIssuer {
         request: &RequestId,
     ) -> Result<Grant, Fault> {
         let login = match account.vouched() {
-            Vouched::System(known) => self.system_login(known, PAM, request)?,
+            Vouched::System(known) => self.system_login(known, How::Pam, request)?,
             Vouched::Internal { user, phc, .. } => {
                 // It may have been disabled, or given another password, while this one was compared.
                 let user = self.users.confirm(*user, phc);
                 let user = user.ok_or_else(|| denied(Denial::AuthErr))?;
                 Login {
                     subject: Subject::internal(user.id),
-                    username: Username::try_from(String::from(user.username))?,
+                    name: String::from(user.username),
                     uid: None,
                     role: user.role,
-                    amr: PASSWORD,
+                    how: How::Pwd,
+                    auth_time: audit::unix_now(),
                 }
             }
         };
-        let (mut grant, refresh_token) = self.begin(login, request)?;
+        let grant = self.begin(login, request)?;
         // Changed meanwhile: whoever ended the user's sessions may have looked before this one was there.
         if let Vouched::Internal { user, phc, .. } = account.vouched()
             && self.users.confirm(*user, phc).is_none_or(|now| now.role != grant.role)
@@ -120,7 +109,6 @@ impl TokenIssuer {
             self.end_session((grant.session, &grant.subject), "account changed", request)?;
             return Err(denied(Denial::AuthErr));
         }
-        grant.refresh_token = Some(refresh_token);
         Ok(grant)
     }
 
@@ -130,86 +118,86 @@ impl TokenIssuer {
         account: &KnownAccount,
         request: &RequestId,
     ) -> Result<Grant, Fault> {
-        let mut login = self.system_login(account, PEER, request)?;
+        let mut login = self.system_login(account, How::Peer, request)?;
         login.role = login.role.min(Role::User);
-        Ok(self.begin(login, request)?.0)
+        let mut grant = self.begin(login, request)?;
+        grant.refresh_token = None;
+        Ok(grant)
     }
 
     fn system_login(
         &self,
         account: &KnownAccount,
-        amr: &'static str,
+        how: How,
         request: &RequestId,
     ) -> Result<Login, Fault> {
         let name = account.username.as_str();
         let role = self.admission.role(name, &account.groups);
         let role = role.ok_or_else(|| denied(Denial::AcctDenied))?;
         let subject = self.subject_of(account).map_err(|error| internal(request, &error))?;
-        let username = account.username.clone();
-        Ok(Login { subject, username, uid: Some(account.uid), role, amr })
+        let auth_time = audit::unix_now();
+        Ok(Login { subject, name: name.to_owned(), uid: Some(account.uid), role, how, auth_time })
     }
 
-    /// The subject of a system account now.
+    /// The subject of a system account now. Who had its uid before has no sessions any more.
     pub(crate) fn subject_of(&self, account: &KnownAccount) -> Result<Subject, StateError> {
-        self.subjects.of(account.uid, account.username.as_str())
+        let Known { subject, before } = self.subjects.of(account.uid, account.username.as_str())?;
+        if let Some(before) = before {
+            self.end_sessions(&[before])?;
+        }
+        Ok(subject)
     }
 
-    /// Begins a session. Its refresh token is answered beside the grant: not everybody gets it.
-    fn begin(&self, login: Login, request: &RequestId) -> Result<(Grant, RefreshToken), Fault> {
-        let (id, now) = (SessionId::random(), audit::unix_now());
-        let amr = [login.amr.to_owned()];
-        let holder = Holder {
-            subject: &login.subject,
-            name: login.username.as_str(),
-            uid: login.uid,
-            role: login.role,
-            amr: &amr,
-            session: id,
-            auth_time: now,
-        };
-        let (token, claims) =
-            self.access.issue(&holder).map_err(|error| internal(request, &error))?;
-        let new = NewSession {
-            subject: login.subject.clone(),
-            name: login.username.as_str().to_owned(),
-            uid: login.uid,
-            role: login.role,
-            amr: amr.to_vec(),
-            access_until: claims.exp + SLACK,
-        };
-        let refresh_token = self.lock().begin(id, new, now).map_err(|error| match error {
-            RefreshError::TooManyEnded(wait) => {
-                let message = "too many sessions were begun and ended; try again later";
-                let wait = u32::try_from(wait).unwrap_or(u32::MAX);
-                Fault::new(ErrorCode::TooManyAttempts, message).retry_after(wait)
-            }
-            error => internal(request, &error),
-        })?;
-        self.record(request, &claims);
-        let grant = Grant {
+    /// The subjects of system accounts that are known under this name.
+    pub(crate) fn subjects_named(&self, name: &str) -> Vec<Subject> {
+        self.subjects.named(name)
+    }
+
+    /// Whether the uid of this account has been somebody else's since.
+    pub(crate) fn is_superseded(&self, uid: u32, subject: &Subject) -> bool {
+        self.subjects.now(uid).is_some_and(|now| now != *subject)
+    }
+
+    fn begin(&self, login: Login, request: &RequestId) -> Result<Grant, Fault> {
+        let (id, now) = (SessionId::random(), login.auth_time);
+        let refresh_token = self.sessions.begin(id, &login, self.tokens_until(now));
+        let refresh_token = refresh_token.map_err(|error| refused(request, &error))?;
+        self.issue((id, login), refresh_token, (now, request))
+    }
+
+    /// A grant of a session of which it is on disk already how long its tokens last.
+    fn issue(
+        &self,
+        (session, login): (SessionId, Login),
+        refresh_token: RefreshToken,
+        (now, request): (u64, &RequestId),
+    ) -> Result<Grant, Fault> {
+        let issued = self.access.issue(session, &login, now);
+        let (token, claims) = issued.map_err(|error| internal(request, &error))?;
+        audit::token_issued(request, &claims);
+        Ok(Grant {
             token,
-            refresh_token: None,
+            refresh_token: Some(refresh_token),
+            username: Username::try_from(login.name).map_err(|error| internal(request, &error))?,
             subject: login.subject,
-            username: login.username,
             role: login.role,
-            session: id,
-            expires_in: seconds(self.access.lifetime()),
-        };
-        Ok((grant, refresh_token))
+            session,
+            expires_in: u32::try_from(self.access.lifetime()).unwrap_or(u32::MAX),
+        })
     }
 
     /// The claims of a token that is valid now and not revoked.
     pub(crate) fn introspect(&self, token: &BearerToken) -> Result<Claims, Fault> {
         let claims = self.access.verify(token)?;
-        if self.lock().is_revoked(claims.sid) {
-            return Err(revoked());
+        if self.sessions.is_revoked(claims.sid) {
+            return Err(Fault::new(ErrorCode::TokenRevoked, "the session has ended already"));
         }
         Ok(claims)
     }
 
     /// The session that a refresh token would refresh now; the token stays as it is.
-    pub(crate) fn session_of(&self, token: &RefreshToken) -> Option<(SessionId, Session)> {
-        self.lock().peek(token, audit::unix_now())
+    pub(crate) fn session_of(&self, token: &RefreshToken) -> Option<(SessionId, Login)> {
+        self.sessions.peek(token, audit::unix_now())
     }
 
     /// Spends a refresh token for an account that is still good, as `role` now; without a role there is no session
@@ -220,109 +208,54 @@ impl TokenIssuer {
         role: Option<Role>,
         request: &RequestId,
     ) -> Result<Grant, Fault> {
-        let refreshed = {
-            let mut sessions = self.lock();
-            // Asked for once the lock is held, or a long wait for it would make the session's end too early.
-            let now = audit::unix_now();
-            let renewal = Renewal { role, access_until: self.tokens_until(now) };
-            let refreshed = sessions.refresh(spent, renewal, now);
-            self.version.send_replace(sessions.version());
-            refreshed
-        };
-        let (id, session, refresh_token) = refreshed.map_err(|error| match error {
-            RefreshError::Unknown => {
-                Fault::new(ErrorCode::TokenInvalid, "the refresh token is not valid")
-            }
-            RefreshError::Reused(session) => {
+        let now = audit::unix_now();
+        let refreshed = self.sessions.refresh(spent, role, (now, self.tokens_until(now)));
+        let refreshed = refreshed.map_err(|error| {
+            if let RefreshError::Reused(session) = error {
+                self.moved();
                 audit::session_revoked(request, session, "refresh token reused");
-                Fault::new(
-                    ErrorCode::TokenRevoked,
-                    "the refresh token was used before; the session has ended",
-                )
             }
-            RefreshError::TooManyEnded(_) | RefreshError::State(_) | RefreshError::Random(_) => {
-                internal(request, &error)
-            }
+            refused(request, &error)
         })?;
-        let holder = Holder {
-            subject: &session.subject,
-            name: &session.name,
-            uid: session.uid,
-            role: session.role,
-            amr: &session.amr,
-            session: id,
-            auth_time: session.auth_time,
-        };
-        let (token, claims) =
-            self.access.issue(&holder).map_err(|error| internal(request, &error))?;
-        self.record(request, &claims);
-        let username =
-            Username::try_from(session.name).map_err(|error| internal(request, &error))?;
-        Ok(Grant {
-            token,
-            refresh_token: Some(refresh_token),
-            subject: session.subject,
-            username,
-            role: session.role,
-            session: id,
-            expires_in: seconds(self.access.lifetime()),
-        })
+        self.issue((refreshed.id, refreshed.login), refreshed.token, (now, request))
     }
 
     /// Revokes the session of this token; on disk when it answers.
     pub(crate) fn logout(&self, token: &BearerToken, request: &RequestId) -> Result<(), Fault> {
-        let claims = self.access.verify(token)?;
-        let mut sessions = self.lock();
-        if sessions.is_revoked(claims.sid) {
-            return Err(revoked());
-        }
-        // The session may be forgotten here already and still have newer tokens than this one.
-        let until = claims.exp.max(self.tokens_until(audit::unix_now()));
-        sessions
-            .revoke(claims.sid, &claims.sub, until)
-            .map_err(|error| internal(request, &error))?;
-        self.version.send_replace(sessions.version());
-        drop(sessions);
-        audit::session_revoked(request, claims.sid, "logout");
-        Ok(())
+        let claims = self.introspect(token)?;
+        self.end_session((claims.sid, &claims.sub), "logout", request)
     }
 
-    /// Ends one session whose account is not good any more.
+    /// Ends one session.
     pub(crate) fn end_session(
         &self,
         (id, subject): (SessionId, &Subject),
         why: &str,
         request: &RequestId,
     ) -> Result<(), Fault> {
-        let mut sessions = self.lock();
         let until = self.tokens_until(audit::unix_now());
-        sessions.revoke(id, subject, until).map_err(|error| internal(request, &error))?;
-        self.version.send_replace(sessions.version());
-        drop(sessions);
+        self.sessions.revoke(id, subject, until).map_err(|error| refused(request, &error))?;
+        self.moved();
         audit::session_revoked(request, id, why);
         Ok(())
     }
 
-    /// Ends all sessions that `whose` picks; answers how many.
-    pub(crate) fn end_sessions(&self, whose: impl Fn(&Session) -> bool) -> Result<u32, StateError> {
-        let mut sessions = self.lock();
-        let ended = sessions.revoke_where(whose, self.tokens_until(audit::unix_now()))?;
-        self.version.send_replace(sessions.version());
+    /// Ends all sessions of these subjects; answers how many.
+    pub(crate) fn end_sessions(&self, whose: &[Subject]) -> Result<u32, StateError> {
+        let ended = self.sessions.revoke_of(whose)?;
+        self.moved();
         Ok(u32::try_from(ended).unwrap_or(u32::MAX))
     }
 
-    /// Tells the front end that what it remembers of keys and accounts counts no more; on disk when it answers.
-    pub(crate) fn moved(&self) -> Result<(), StateError> {
-        let mut sessions = self.lock();
-        sessions.moved()?;
-        self.version.send_replace(sessions.version());
-        Ok(())
+    /// Tells the front end that what it remembers of sessions, keys and accounts counts no more.
+    pub(crate) fn moved(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 
     /// Makes a new signing key and tells the front end; it signs from `settle_key` on.
     pub(crate) fn rotate_key(&self) -> Result<String, KeyError> {
         let kid = self.access.rotate(self.tokens_until(audit::unix_now()))?;
-        self.moved()?;
+        self.moved();
         audit::signing_key_rotated(&kid);
         Ok(kid)
     }
@@ -337,56 +270,60 @@ impl TokenIssuer {
         let mut version = self.version.subscribe();
         // A caller that is ahead has seen a state folder that is gone: it gets the list at once.
         let _ = timeout(patience, version.wait_for(|version| *version != after)).await;
-        let sessions = self.lock();
-        Revocations {
-            version: sessions.version(),
-            sessions: sessions.revoked(audit::unix_now()),
-            keys: self.access.verifying_keys(),
-        }
+        // Before the list: what is taken away in between is listed already and told once more.
+        let version = *version.borrow();
+        let (sessions, keys) = (self.sessions.revoked(), self.access.verifying_keys());
+        Revocations { version, sessions, keys }
     }
 
     pub(crate) fn sessions(&self) -> usize {
-        self.lock().count()
+        self.sessions.count()
     }
 
     pub(crate) fn sweep(&self) -> Result<(), StateError> {
         let now = audit::unix_now();
-        if self.access.forget(now)? {
-            self.moved()?;
+        let longest = Duration::from_secs(self.access.lifetime() + SLACK);
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let sure = steps.may_forget(Instant::now(), now, longest);
+        drop(steps);
+        if !sure {
+            return Ok(());
         }
-        self.lock().sweep(now)
+        if self.access.forget(now)? {
+            self.moved();
+        }
+        self.sessions.sweep(now)
     }
 
     /// When the last of the tokens that were issued until now has expired for certain.
     fn tokens_until(&self, now: u64) -> u64 {
         now + self.access.lifetime() + SLACK
     }
-
-    fn record(&self, request: &RequestId, claims: &Claims) {
-        let issued = audit::Issued {
-            user: &claims.name,
-            subject: claims.sub.as_str(),
-            role: claims.roles.first().map_or("", |role| role.as_str()),
-            session: claims.sid,
-            jti: &claims.jti,
-            amr: claims.amr.first().map_or("", String::as_str),
-        };
-        audit::token_issued(Some(request), &issued);
-    }
 }
 
 /// The cause goes to the log, the caller gets the request's id from the front end.
-fn internal(request: &RequestId, cause: &dyn std::fmt::Display) -> Fault {
+fn internal(request: &RequestId, cause: &dyn Display) -> Fault {
     tracing::error!(request_id = %request, "tokens: {cause}");
     Fault::new(ErrorCode::Internal, "the login service failed; its log says why")
 }
 
-fn revoked() -> Fault {
-    Fault::new(ErrorCode::TokenRevoked, "the session has ended already")
-}
-
-fn seconds(lifetime: u64) -> u32 {
-    u32::try_from(lifetime).unwrap_or(u32::MAX)
+fn refused(request: &RequestId, error: &RefreshError) -> Fault {
+    match error {
+        RefreshError::Unknown => {
+            Fault::new(ErrorCode::TokenInvalid, "the refresh token is not valid")
+        }
+        RefreshError::Reused(_) => Fault::new(
+            ErrorCode::TokenRevoked,
+            "the refresh token was used before; the session has ended",
+        ),
+        RefreshError::TooManyEnded(wait) => {
+            let message = "too many sessions were begun whose tokens are still valid; use one of them, or an API \
+                           key, or try again later";
+            let wait = u32::try_from(*wait).unwrap_or(u32::MAX);
+            Fault::new(ErrorCode::TooManyAttempts, message).retry_after(wait)
+        }
+        RefreshError::State(_) | RefreshError::Random(_) => internal(request, error),
+    }
 }
 
 #[cfg(test)]

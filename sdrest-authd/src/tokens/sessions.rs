@@ -1,36 +1,43 @@
-//! Sessions and what has been revoked, on disk before any answer depends on it. Refresh tokens are 256 random bits,
-//! of which only the SHA-256 is kept. Each is spent once (RFC 9700, section 4.14): the same successor is given
-//! again for 30 s while that is unused; any later use means that two parties hold the token, and the session ends.
+//! Sessions, and those that are over but whose access tokens could still be valid: on disk before any answer depends
+//! on them. A refresh token is spent once (RFC 9700, section 4.14): the same successor is given again for 30 s while
+//! that is unused; any later use means that two parties hold the token, and the session ends.
+//!
+//! Every session that could have to be listed as revoked has its entry here from its beginning, and there are never
+//! more entries than one frame can list: no revocation is ever refused or forgotten for want of room.
 
+use super::refresh_token::{Hash, Shown};
 use crate::{
-    random,
+    durable::{Changes, Durable},
     state_dir::{StateDir, StateError},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sdrest_proto::{
     id::SessionId,
     identity::{Role, Subject},
     secret::RefreshToken,
+    transport::AUTHD,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+};
 use thiserror::Error;
 
-const FILE: &str = "sessions.json";
+const FILE: &str = "logins.json";
 /// How long a spent token still gives its unused successor, in seconds.
 const GRACE: u64 = 30;
 /// How long a session can be refreshed after its login, in seconds.
 const LONGEST: u64 = 7 * 24 * 3600;
-/// Sessions kept; beyond, the one that was used longest ago ends.
+/// Sessions that can be refreshed; beyond, the one that was used longest ago is displaced.
 const MOST: usize = 10_000;
-/// Sessions of one subject; beyond, the one of them that was used longest ago ends.
+/// The same of one subject; beyond, the one of them that was used longest ago is displaced.
 const MOST_OF_ONE: usize = 100;
-/// Ended sessions of one subject whose access tokens could still be valid; beyond, it begins no new ones for a while.
-/// All of them are told to the front end in one frame, so nobody may fill it alone.
-const MOST_ENDED: usize = 2_000;
-/// Spent tokens remembered for each session, so that their reuse is noticed.
-const REMEMBERED: usize = 64;
+/// Entries in all. Each takes 17 bytes of the frame of 256 KiB that lists them once they are revoked.
+const MOST_ENTRIES: usize = 15_000;
+/// Entries beyond, for revoked sessions of which nothing is known here: a state folder that was put back.
+const UNKNOWN: usize = 300;
+/// A list of all of them fits, with the verifying keys.
+const _: () = assert!((MOST_ENTRIES + UNKNOWN) * 17 + 1024 < AUTHD.max_frame);
 
 #[derive(Debug, Error)]
 pub(crate) enum RefreshError {
@@ -38,7 +45,7 @@ pub(crate) enum RefreshError {
     Unknown,
     #[error("a spent refresh token came again; session {0} is revoked")]
     Reused(SessionId),
-    #[error("{MOST_ENDED} sessions of this subject have ended and are not over for {0} s")]
+    #[error("too many sessions are over whose access tokens are still valid, for {0} s")]
     TooManyEnded(u64),
     #[error(transparent)]
     State(#[from] StateError),
@@ -46,305 +53,345 @@ pub(crate) enum RefreshError {
     Random(#[from] getrandom::Error),
 }
 
-/// One login. Hashes are base64url.
+/// How the account was vouched for (`amr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum How {
+    /// PAM, the internal user database, the kernel's word.
+    Pam,
+    Pwd,
+    Peer,
+}
+
+impl How {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pam => "pam",
+            Self::Pwd => "pwd",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// Who signed in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Session {
+pub(crate) struct Login {
     pub(crate) subject: Subject,
     pub(crate) name: String,
+    /// For system accounts.
     pub(crate) uid: Option<u32>,
     pub(crate) role: Role,
-    /// How the account was vouched for; PAM in files of before there were other ways.
-    #[serde(default = "by_pam")]
-    pub(crate) amr: Vec<String>,
+    pub(crate) how: How,
     pub(crate) auth_time: u64,
+}
+
+/// A login that can be refreshed.
+#[derive(Clone, Serialize, Deserialize)]
+struct Session {
+    login: Login,
     /// When the last access token of this session expires.
-    pub(crate) access_until: u64,
-    current: String,
-    spent: Vec<String>,
+    access_until: u64,
+    /// When it cannot be refreshed any more.
+    ends: u64,
+    family: Hash,
+    current: Hash,
+    previous: Option<Hash>,
     spent_at: u64,
     used: u64,
 }
 
-fn by_pam() -> Vec<String> {
-    vec!["pam".to_owned()]
-}
-
-/// What a refresh changes of a session.
-pub(crate) struct Renewal {
-    /// The account's role now; nothing: as it was.
-    pub(crate) role: Option<Role>,
-    pub(crate) access_until: u64,
-}
-
-/// What a new session begins with.
-pub(crate) struct NewSession {
-    pub(crate) subject: Subject,
-    pub(crate) name: String,
-    pub(crate) uid: Option<u32>,
-    pub(crate) role: Role,
-    pub(crate) amr: Vec<String>,
-    pub(crate) access_until: u64,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Stored {
-    /// Moves with every revocation, also across restarts.
-    version: u64,
-    sessions: BTreeMap<SessionId, Session>,
-    /// Until when an access token of the session could still be valid.
-    revoked: BTreeMap<SessionId, u64>,
-    /// The same times, by whose the sessions were.
-    #[serde(default)]
-    ended: BTreeMap<Subject, Vec<u64>>,
-}
-
 impl Session {
-    /// Whether a token of this hash refreshes it: the current one, or the one before for a while.
-    fn opens(&self, hash: &String, now: u64) -> bool {
-        let forgivable =
-            self.spent.last() == Some(hash) && now.saturating_sub(self.spent_at) < GRACE;
-        now < self.auth_time + LONGEST && (self.current == *hash || forgivable)
+    /// Whether this token refreshes it: the current one, or the one before for a while. The clock may have been put
+    /// back since that was spent.
+    fn opens(&self, token: &Shown, now: u64) -> bool {
+        let forgivable = self.previous == Some(token.own) && now.abs_diff(self.spent_at) < GRACE;
+        self.is_of(token, now) && (self.current == token.own || forgivable)
+    }
+
+    /// Whether this is one of its tokens, spent or not.
+    fn is_of(&self, token: &Shown, now: u64) -> bool {
+        self.family == token.family && now < self.ends
+    }
+
+    fn over(&self, what: Over) -> Entry {
+        Entry::Past { subject: self.login.subject.clone(), until: self.access_until, what }
     }
 }
 
-impl Stored {
-    /// Lists a session as revoked until its last access token has expired.
-    fn end(&mut self, id: SessionId, subject: &Subject, until: u64) {
-        if self.revoked.insert(id, until).is_none() {
-            self.ended.entry(subject.clone()).or_default().push(until);
+/// Why a session cannot be refreshed any more.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Over {
+    /// Its access tokens go on; who revokes the subject's sessions means this one too.
+    Displaced,
+    Revoked,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Entry {
+    Open(Box<Session>),
+    /// `until` no access token of the session can still be valid.
+    Past {
+        subject: Subject,
+        until: u64,
+        what: Over,
+    },
+}
+
+impl Entry {
+    fn subject(&self) -> &Subject {
+        match self {
+            Self::Open(session) => &session.login.subject,
+            Self::Past { subject, .. } => subject,
         }
     }
 
-    /// In how many seconds a subject may begin another session.
-    fn wait_of(&self, subject: &Subject, now: u64) -> u64 {
-        let Some(untils) = self.ended.get(subject).filter(|untils| untils.len() >= MOST_ENDED)
-        else {
-            return 0;
-        };
-        untils.iter().min().map_or(0, |until| until.saturating_sub(now))
+    fn revoked(&self) -> Self {
+        match self {
+            Self::Open(session) => session.over(Over::Revoked),
+            Self::Past { subject, until, .. } => {
+                Self::Past { subject: subject.clone(), until: *until, what: Over::Revoked }
+            }
+        }
     }
 
-    /// Lets one subject begin one more without ever having more than its share.
-    fn make_room_for(&mut self, subject: &Subject) {
-        let mut own: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.subject == *subject)
-            .map(|(id, session)| (session.used, *id))
-            .collect();
-        own.sort_unstable();
-        let over = (own.len() + 1).saturating_sub(MOST_OF_ONE);
-        for (_, id) in own.into_iter().take(over) {
-            self.sessions.remove(&id);
-        }
+    fn is_revoked(&self) -> bool {
+        matches!(self, Self::Past { what: Over::Revoked, .. })
     }
 }
 
-/// Blocks while it writes.
+type Table = BTreeMap<SessionId, Entry>;
+
+/// Its verbs that change something block while they write; nothing else waits for them.
 pub(crate) struct Sessions {
-    dir: StateDir,
-    stored: Stored,
-    /// Successors that may be given once more, by the hash of what they followed: in memory only.
-    successors: HashMap<String, RefreshToken>,
+    table: Durable<SessionId, Entry>,
+    /// The last successor of each session, by what it followed, while it may be given once more: in memory only.
+    successors: Mutex<HashMap<SessionId, Successor>>,
 }
 
-fn hash(token: &RefreshToken) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(token.expose("hashed").as_bytes()))
+struct Successor {
+    of: Hash,
+    token: Shown,
+    given: u64,
 }
 
-fn copy(token: &RefreshToken) -> RefreshToken {
-    RefreshToken::new(token.expose("the same successor is given twice").to_owned())
+/// What a refresh gives.
+pub(crate) struct Refreshed {
+    pub(crate) id: SessionId,
+    pub(crate) login: Login,
+    pub(crate) token: RefreshToken,
 }
 
 impl Sessions {
     pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
-        let mut stored: Stored = dir.read_json(FILE)?;
-        stored.version = stored.version.max(1);
-        Ok(Self { dir: dir.clone(), stored, successors: HashMap::new() })
+        Ok(Self { table: Durable::load(dir, FILE)?, successors: Mutex::default() })
     }
 
-    /// Writes `changed` and only then believes it.
-    fn commit(&mut self, changed: Stored) -> Result<(), StateError> {
-        self.dir.write_json(FILE, &changed)?;
-        self.stored = changed;
-        Ok(())
-    }
-
+    /// Begins a session whose first access token expires at `access_until`.
     pub(crate) fn begin(
-        &mut self,
+        &self,
         id: SessionId,
-        new: NewSession,
-        now: u64,
+        login: &Login,
+        access_until: u64,
     ) -> Result<RefreshToken, RefreshError> {
-        let token = RefreshToken::new(random::text()?);
-        let mut changed = self.swept(now);
-        let wait = changed.wait_of(&new.subject, now);
-        if wait > 0 {
-            return Err(RefreshError::TooManyEnded(wait));
-        }
-        changed.make_room_for(&new.subject);
-        let session = Session {
-            subject: new.subject,
-            name: new.name,
-            uid: new.uid,
-            role: new.role,
-            amr: new.amr,
-            auth_time: now,
-            access_until: new.access_until,
-            current: hash(&token),
-            spent: Vec::new(),
-            spent_at: 0,
-            used: now,
-        };
-        changed.sessions.insert(id, session);
-        self.commit(changed)?;
-        Ok(token)
+        let (token, now) = (Shown::first(id)?, login.auth_time);
+        self.table.change(|table, changes| {
+            let wait = wait_of(table, &login.subject, now);
+            if wait > 0 {
+                return Err(RefreshError::TooManyEnded(wait));
+            }
+            make_room(table, changes, &login.subject);
+            let session = Session {
+                login: login.clone(),
+                access_until,
+                ends: now.saturating_add(LONGEST),
+                family: token.family,
+                current: token.own,
+                previous: None,
+                spent_at: 0,
+                used: now,
+            };
+            changes.insert(id, Some(Entry::Open(Box::new(session))));
+            Ok(token.token())
+        })
     }
 
     /// The session that this token would refresh now; nothing is spent.
-    pub(crate) fn peek(&self, token: &RefreshToken, now: u64) -> Option<(SessionId, Session)> {
-        let hash = hash(token);
-        let (id, session) =
-            self.stored.sessions.iter().find(|(_, session)| session.opens(&hash, now))?;
-        Some((*id, session.clone()))
+    pub(crate) fn peek(&self, token: &RefreshToken, now: u64) -> Option<(SessionId, Login)> {
+        let shown = Shown::read(token)?;
+        match self.table.read().get(&shown.id)? {
+            Entry::Open(session) if session.opens(&shown, now) => {
+                Some((shown.id, session.login.clone()))
+            }
+            _ => None,
+        }
     }
 
-    /// Spends a token. Answers the session, as it is now, and the successor.
+    /// Spends a token, for an account that has this role now. Without one nothing is spent: it only says why nothing
+    /// could be, and ends the session if the token was spent before.
     pub(crate) fn refresh(
-        &mut self,
+        &self,
         token: &RefreshToken,
-        renewal: Renewal,
-        now: u64,
-    ) -> Result<(SessionId, Session, RefreshToken), RefreshError> {
-        let spent = hash(token);
-        let known = |session: &Session| session.current == spent || session.spent.contains(&spent);
-        let (id, session) = self
-            .stored
-            .sessions
-            .iter()
-            .find(|(_, session)| known(session))
-            .ok_or(RefreshError::Unknown)?;
-        let (id, mut session) = (*id, session.clone());
-        if now >= session.auth_time + LONGEST {
-            return Err(RefreshError::Unknown);
-        }
-        let successor = if session.current == spent {
-            session.spent.push(spent.clone());
-            if session.spent.len() > REMEMBERED {
-                session.spent.remove(0);
-            }
-            session.spent_at = now;
-            RefreshToken::new(random::text()?)
-        } else {
-            // Only the token before the current one, and only for a while: the answer may have been lost.
-            if !session.opens(&spent, now) {
-                self.revoke(id, &session.subject, now)?;
-                return Err(RefreshError::Reused(id));
-            }
-            // After a restart the successor is not known any more; nobody has used it, so a new one replaces it.
-            match self.successors.get(&spent) {
-                Some(successor) => copy(successor),
-                None => RefreshToken::new(random::text()?),
-            }
+        role: Option<Role>,
+        (now, access_until): (u64, u64),
+    ) -> Result<Refreshed, RefreshError> {
+        let shown = Shown::read(token).ok_or(RefreshError::Unknown)?;
+        // Held throughout: who comes second is to be given what the first one was.
+        let mut successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = successors.get(&shown.id).filter(|successor| successor.of == shown.own);
+        let successor = match given {
+            Some(given) => given.token.clone(),
+            None => shown.successor()?,
         };
-        session.current = hash(&successor);
-        session.access_until = session.access_until.max(renewal.access_until);
-        session.role = renewal.role.unwrap_or(session.role);
-        session.used = now;
-        let mut changed = self.swept(now);
-        changed.sessions.insert(id, session.clone());
-        self.commit(changed)?;
-        // What this token succeeded is final now; what it gives may be asked for again.
-        self.successors.retain(|_, known| hash(known) != spent);
-        self.successors.insert(spent, copy(&successor));
-        if self.successors.len() > MOST {
-            self.successors.clear();
-        }
-        Ok((id, session, successor))
+        let login = self.table.change(|table, changes| {
+            let mut session = match table.get(&shown.id) {
+                Some(Entry::Open(session)) if session.is_of(&shown, now) => session.clone(),
+                _ => return Err(RefreshError::Unknown),
+            };
+            if !session.opens(&shown, now) {
+                changes.insert(shown.id, Some(session.over(Over::Revoked)));
+                return Ok(None);
+            }
+            session.login.role = role.ok_or(RefreshError::Unknown)?;
+            if session.current == shown.own {
+                session.previous = Some(shown.own);
+                session.spent_at = now;
+            }
+            session.current = successor.own;
+            session.access_until = session.access_until.max(access_until);
+            session.used = now;
+            let login = session.login.clone();
+            changes.insert(shown.id, Some(Entry::Open(session)));
+            Ok(Some(login))
+        })?;
+        let login = login.ok_or(RefreshError::Reused(shown.id))?;
+        let token = successor.token();
+        // Nothing but what this token gives may be asked for again.
+        let next = Successor { of: shown.own, token: successor, given: now };
+        successors.insert(shown.id, next);
+        Ok(Refreshed { id: shown.id, login, token })
     }
 
-    /// Ends a session. Its access tokens are listed until the last has expired.
+    /// Ends a session. Where nothing is known of it here, its access tokens are listed until `until`.
     pub(crate) fn revoke(
-        &mut self,
+        &self,
         id: SessionId,
         subject: &Subject,
-        access_until: u64,
-    ) -> Result<(), StateError> {
-        let mut changed = self.stored.clone();
-        let session_until = changed.sessions.remove(&id).map_or(0, |session| session.access_until);
-        changed.end(id, subject, session_until.max(access_until));
-        changed.version += 1;
-        self.commit(changed)
+        until: u64,
+    ) -> Result<(), RefreshError> {
+        self.table.change(|table, changes| {
+            let revoked = match table.get(&id) {
+                Some(entry) if entry.is_revoked() => return Ok(()),
+                Some(entry) => entry.revoked(),
+                None if table.len() < MOST_ENTRIES + UNKNOWN => {
+                    Entry::Past { subject: subject.clone(), until, what: Over::Revoked }
+                }
+                None => return Err(RefreshError::TooManyEnded(1)),
+            };
+            changes.insert(id, Some(revoked));
+            Ok(())
+        })
     }
 
-    /// Ends all sessions that `whose` picks; answers how many.
-    pub(crate) fn revoke_where(
-        &mut self,
-        whose: impl Fn(&Session) -> bool,
-        access_until: u64,
-    ) -> Result<usize, StateError> {
-        let mut changed = self.stored.clone();
-        let ended: Vec<_> = changed.sessions.extract_if(.., |_, session| whose(session)).collect();
-        for (id, session) in &ended {
-            changed.end(*id, &session.subject, session.access_until.max(access_until));
-        }
-        changed.version += 1;
-        self.commit(changed)?;
-        Ok(ended.len())
-    }
-
-    /// Moves the version: something else than a session is different now.
-    pub(crate) fn moved(&mut self) -> Result<(), StateError> {
-        let mut changed = self.stored.clone();
-        changed.version += 1;
-        self.commit(changed)
+    /// Ends all sessions of these subjects, the displaced ones too; answers how many.
+    pub(crate) fn revoke_of(&self, subjects: &[Subject]) -> Result<usize, StateError> {
+        self.table.change(|table, changes| {
+            let own = |entry: &Entry| !entry.is_revoked() && subjects.contains(entry.subject());
+            changes.extend(
+                table
+                    .iter()
+                    .filter(|(_, entry)| own(entry))
+                    .map(|(id, entry)| (*id, Some(entry.revoked()))),
+            );
+            Ok(changes.len())
+        })
     }
 
     pub(crate) fn is_revoked(&self, id: SessionId) -> bool {
-        self.stored.revoked.contains_key(&id)
+        self.table.read().get(&id).is_some_and(Entry::is_revoked)
     }
 
-    pub(crate) fn version(&self) -> u64 {
-        self.stored.version
+    /// The sessions that are revoked and whose tokens could still be valid; they fit one frame.
+    pub(crate) fn revoked(&self) -> Vec<SessionId> {
+        let table = self.table.read();
+        table.iter().filter(|(_, entry)| entry.is_revoked()).map(|(id, _)| *id).collect()
     }
 
-    /// The sessions that are revoked and whose tokens could still be valid.
-    pub(crate) fn revoked(&self, now: u64) -> Vec<SessionId> {
-        self.stored.revoked.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect()
-    }
-
-    /// Forgets what is over, also on disk.
-    pub(crate) fn sweep(&mut self, now: u64) -> Result<(), StateError> {
-        let over = |stored: &Stored| {
-            stored.revoked.values().any(|until| *until <= now)
-                || stored.sessions.values().any(|session| now >= session.auth_time + LONGEST)
-        };
-        if over(&self.stored) { self.commit(self.swept(now)) } else { Ok(()) }
+    /// Forgets what is over, also on disk. What seems to come from the future counts from now on: the clock was put
+    /// back, and nothing is to last longer for that.
+    pub(crate) fn sweep(&self, now: u64) -> Result<(), StateError> {
+        let mut successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        successors.retain(|_, successor| now.abs_diff(successor.given) < GRACE);
+        drop(successors);
+        self.table.change(|table, changes| {
+            for (id, entry) in table {
+                match entry {
+                    Entry::Past { until, .. } if *until <= now => changes.insert(*id, None),
+                    Entry::Open(session) if session.ends <= now => {
+                        changes.insert(*id, Some(session.over(Over::Displaced)))
+                    }
+                    Entry::Open(session)
+                        if session.used > now || session.ends > now.saturating_add(LONGEST) =>
+                    {
+                        let mut session = session.clone();
+                        session.used = session.used.min(now);
+                        session.ends = session.ends.min(now.saturating_add(LONGEST));
+                        changes.insert(*id, Some(Entry::Open(session)))
+                    }
+                    Entry::Past { .. } | Entry::Open(_) => None,
+                };
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.stored.sessions.len()
+        open(&self.table.read()).count()
     }
+}
 
-    /// What is stored, without what is over; room for one more.
-    fn swept(&self, now: u64) -> Stored {
-        let mut stored = self.stored.clone();
-        stored.revoked.retain(|_, until| *until > now);
-        stored.ended.retain(|_, untils| {
-            untils.retain(|until| *until > now);
-            !untils.is_empty()
-        });
-        stored.sessions.retain(|_, session| now < session.auth_time + LONGEST);
-        while stored.sessions.len() >= MOST {
-            let Some(oldest) =
-                stored.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id)
-            else {
-                break;
-            };
-            stored.sessions.remove(&oldest);
-        }
-        stored
+fn open(table: &Table) -> impl Iterator<Item = (SessionId, &Session)> {
+    table.iter().filter_map(|(id, entry)| match entry {
+        Entry::Open(session) => Some((*id, &**session)),
+        Entry::Past { .. } => None,
+    })
+}
+
+/// In how many seconds a subject may begin another session. One may have half as many past ones as there are free
+/// places: however many subjects begin and end sessions without end, one that does not finds a place.
+fn wait_of(table: &Table, subject: &Subject, now: u64) -> u64 {
+    let free = MOST_ENTRIES.saturating_sub(table.len());
+    let past = table.values().filter_map(|entry| match entry {
+        Entry::Past { until, subject, .. } => Some((*until, subject)),
+        Entry::Open(_) => None,
+    });
+    let own = past.clone().filter(|(_, whose)| *whose == subject);
+    if free > 0 && own.clone().count() <= free / 2 {
+        return 0;
     }
+    let first = if free > 0 { own.min() } else { past.min() };
+    first.map_or(1, |(until, _)| until.saturating_sub(now).max(1))
+}
+
+/// Displaces whatever one more session of this subject has no place beside.
+fn make_room(table: &Table, changes: &mut Changes<SessionId, Entry>, subject: &Subject) {
+    let mut displace = |whose: Option<&Subject>, most: usize| {
+        let mut oldest: Vec<(u64, SessionId)> = open(table)
+            .filter(|(id, _)| !changes.contains_key(id))
+            .filter(|(_, session)| whose.is_none_or(|whose| session.login.subject == *whose))
+            .map(|(id, session)| (session.used, id))
+            .collect();
+        oldest.sort_unstable();
+        let over = (oldest.len() + 1).saturating_sub(most);
+        for (_, id) in oldest.into_iter().take(over) {
+            if let Some(Entry::Open(session)) = table.get(&id) {
+                changes.insert(id, Some(session.over(Over::Displaced)));
+            }
+        }
+    };
+    displace(Some(subject), MOST_OF_ONE);
+    displace(None, MOST);
 }
 
 #[cfg(test)]

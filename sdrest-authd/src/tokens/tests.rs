@@ -3,7 +3,7 @@
 use super::*;
 
 fn issuer(dir: &StateDir) -> TokenIssuer {
-    let signer = Signer::EdDsa(Box::new(KeyRing::load_or_make(dir).unwrap()));
+    let signer = Signer::EdDsa(KeyRing::load_or_make(dir).unwrap());
     let access = AccessTokens::new(signer, "urn:sdrest:test".to_owned(), 60);
     let users = Arc::new(Users::load(dir).unwrap());
     TokenIssuer::load(dir, access, Arc::default(), users).unwrap()
@@ -15,26 +15,45 @@ fn a_logout_with_an_old_token_outlives_the_newest() {
     let dir = StateDir::open(folder.path()).unwrap();
     let issuer = issuer(&dir);
     let request = RequestId::random();
-    let (id, now) = (SessionId::random(), audit::unix_now());
-    let new = NewSession {
-        subject: Subject::unix(1000, 1),
-        name: "alice".to_owned(),
-        uid: Some(1000),
-        role: Role::User,
-        amr: vec![PAM.to_owned()],
-        access_until: now,
-    };
-    let first = issuer.lock().begin(id, new, now).unwrap();
-    let old = issuer.refresh(&first, None, &request).unwrap();
-    let new = issuer.refresh(&old.refresh_token.unwrap(), None, &request).unwrap();
+    let first = issuer.grant_system(&account(&[]), &request);
+    let old = issuer.refresh(&first.refresh_token.unwrap(), Some(Role::User), &request).unwrap();
+    let new = issuer.refresh(&old.refresh_token.unwrap(), Some(Role::User), &request).unwrap();
     let newest = issuer.introspect(&new.token).unwrap();
     issuer.logout(&old.token, &request).unwrap();
-    assert_eq!(issuer.lock().revoked(newest.exp + SLACK / 2), vec![id]);
-    assert!(issuer.lock().revoked(newest.exp + 3 * SLACK).is_empty());
+    issuer.sessions.sweep(newest.exp + SLACK / 2).unwrap();
+    assert_eq!(issuer.sessions.revoked(), [first.session]);
     let fault = issuer.introspect(&new.token).unwrap_err();
     assert_eq!(fault.code, ErrorCode::TokenRevoked);
     let again = issuer.logout(&new.token, &request).unwrap_err();
     assert_eq!(again.code, ErrorCode::TokenRevoked);
+    issuer.sessions.sweep(newest.exp + 3 * SLACK).unwrap();
+    assert!(issuer.sessions.revoked().is_empty());
+}
+
+#[test]
+fn a_uid_that_is_given_to_somebody_else_takes_no_session_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = issuer(&StateDir::open(folder.path()).unwrap());
+    let request = RequestId::random();
+    let alices = issuer.grant_system(&account(&[]), &request);
+    let mut bob = account(&[]);
+    bob.username = Username::try_from("bob".to_owned()).unwrap();
+    let bobs = issuer.grant_system(&bob, &request);
+    assert_eq!(alices.subject, Subject::unix(1000, 1));
+    assert_eq!(bobs.subject, Subject::unix(1000, 2));
+    let fault = issuer.introspect(&alices.token).unwrap_err();
+    assert_eq!(fault.code, ErrorCode::TokenRevoked);
+    assert!(issuer.session_of(&alices.refresh_token.unwrap()).is_none());
+    issuer.introspect(&bobs.token).unwrap();
+    assert!(issuer.subjects_named("alice").is_empty());
+    assert_eq!(issuer.subjects_named("bob"), [bobs.subject]);
+}
+
+impl TokenIssuer {
+    fn grant_system(&self, account: &KnownAccount, request: &RequestId) -> Grant {
+        let login = self.system_login(account, How::Pam, request).unwrap();
+        self.begin(login, request).unwrap()
+    }
 }
 
 fn account(groups: &[&str]) -> KnownAccount {
@@ -52,7 +71,7 @@ fn the_kernels_word_gives_a_user_and_no_more() {
     let grant = issuer.grant_peer(&account(&["sdrest-admin"]), &RequestId::random()).unwrap();
     assert_eq!(grant.role, Role::User);
     assert!(grant.refresh_token.is_none());
-    assert_eq!(issuer.introspect(&grant.token).unwrap().amr, [PEER]);
+    assert_eq!(issuer.introspect(&grant.token).unwrap().amr, ["peer"]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 use crate::{
     audit::{learn, unix_now},
     conversation::Candidate,
+    durable::{Changes, Durable},
     state_dir::{StateDir, StateError},
 };
 use sdrest_proto::{
@@ -17,10 +18,7 @@ use sdrest_proto::{
     secret::Answer,
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::{collections::BTreeMap, sync::OnceLock};
 use zeroize::Zeroizing;
 
 const FILE: &str = "users.json";
@@ -42,23 +40,18 @@ struct Record {
 
 type Records = BTreeMap<UserName, Record>;
 
-/// Blocks while it writes.
+/// What changes something blocks while it writes.
 pub(crate) struct Users {
-    dir: StateDir,
-    records: Mutex<Records>,
+    records: Durable<UserName, Record>,
     /// Compared with where there is no such user; nothing where nobody signs in with these.
     dummy: OnceLock<Zeroizing<String>>,
 }
 
 impl Users {
     pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
-        let records: Records = dir.read_json(FILE)?;
-        records.keys().for_each(|name| learn(name.as_str()));
-        Ok(Self { dir: dir.clone(), records: Mutex::new(records), dummy: OnceLock::new() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        let users = Self { records: Durable::load(dir, FILE)?, dummy: OnceLock::new() };
+        users.records.read().keys().for_each(|name| learn(name.as_str()));
+        Ok(users)
     }
 
     /// What unknown names are compared with, once.
@@ -67,7 +60,8 @@ impl Users {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        UserName::try_from(name.to_owned()).is_ok_and(|name| self.lock().contains_key(&name))
+        UserName::try_from(name.to_owned())
+            .is_ok_and(|name| self.records.read().contains_key(&name))
     }
 
     /// Whom a login of this name is compared with: a record that may sign in, or the dummy.
@@ -77,7 +71,7 @@ impl Users {
             phc: Zeroizing::new(self.dummy.get().map(|phc| phc.to_string()).unwrap_or_default()),
         };
         let Ok(key) = UserName::try_from(name.as_str().to_owned()) else { return dummy() };
-        match self.lock().get(&key) {
+        match self.records.read().get(&key) {
             Some(record) if record.state == UserState::Enabled => Candidate {
                 user: Some((record.id, name.clone())),
                 phc: Zeroizing::new(record.phc.clone()),
@@ -88,7 +82,7 @@ impl Users {
 
     /// The user whose password was compared with this record, if both are still the same and it may sign in.
     pub(crate) fn confirm(&self, id: UserId, phc: &Zeroizing<String>) -> Option<UserInfo> {
-        let records = self.lock();
+        let records = self.records.read();
         let (name, record) = records.iter().find(|(_, record)| record.id == id)?;
         let good = record.state == UserState::Enabled && record.phc == **phc;
         good.then(|| info(name, record))
@@ -96,16 +90,16 @@ impl Users {
 
     /// The user as it is now, by the id that subjects carry.
     pub(crate) fn by_id(&self, id: UserId) -> Option<UserInfo> {
-        let records = self.lock();
+        let records = self.records.read();
         records.iter().find(|(_, record)| record.id == id).map(|(name, record)| info(name, record))
     }
 
     pub(crate) fn named(&self, name: &UserName) -> Result<UserInfo, Fault> {
-        self.lock().get(name).map(|record| info(name, record)).ok_or_else(|| unknown(name))
+        self.records.read().get(name).map(|record| info(name, record)).ok_or_else(|| unknown(name))
     }
 
     pub(crate) fn list(&self) -> Vec<UserInfo> {
-        self.lock().iter().map(|(name, record)| info(name, record)).collect()
+        self.records.read().iter().map(|(name, record)| info(name, record)).collect()
     }
 
     pub(crate) fn add(
@@ -114,7 +108,7 @@ impl Users {
         role: Role,
         phc: &Zeroizing<String>,
     ) -> Result<UserInfo, Fault> {
-        self.change(|records| {
+        self.change(|records, changes| {
             if records.contains_key(&name) {
                 let message = format!("`username` {} is taken", quote(name.as_str()));
                 return Err(Fault::new(ErrorCode::Conflict, message));
@@ -134,7 +128,7 @@ impl Users {
             };
             learn(name.as_str());
             let told = info(&name, &record);
-            records.insert(name.clone(), record);
+            changes.insert(name, Some(record));
             Ok(told)
         })
     }
@@ -160,31 +154,33 @@ impl Users {
 
     /// Takes a record out and tells whose it was.
     pub(crate) fn remove(&self, name: &UserName) -> Result<UserInfo, Fault> {
-        self.change(|records| {
-            let record = records.remove(name).ok_or_else(|| unknown(name))?;
-            Ok(info(name, &record))
-        })
-    }
-
-    fn amend(&self, name: &UserName, with: impl FnOnce(&mut Record)) -> Result<UserInfo, Fault> {
-        self.change(|records| {
-            let record = records.get_mut(name).ok_or_else(|| unknown(name))?;
-            with(record);
+        self.change(|records, changes| {
+            let record = records.get(name).ok_or_else(|| unknown(name))?;
+            changes.insert(name.clone(), None);
             Ok(info(name, record))
         })
     }
 
-    /// Changes a copy, writes it, and only then believes it.
-    fn change<T>(&self, with: impl FnOnce(&mut Records) -> Result<T, Fault>) -> Result<T, Fault> {
-        let mut records = self.lock();
-        let mut changed = records.clone();
-        let told = with(&mut changed)?;
-        self.dir.write_json(FILE, &changed).map_err(|error| {
+    fn amend(&self, name: &UserName, with: impl FnOnce(&mut Record)) -> Result<UserInfo, Fault> {
+        self.change(|records, changes| {
+            let mut record = records.get(name).ok_or_else(|| unknown(name))?.clone();
+            with(&mut record);
+            let told = info(name, &record);
+            changes.insert(name.clone(), Some(record));
+            Ok(told)
+        })
+    }
+
+    fn change<T>(
+        &self,
+        plan: impl FnOnce(&Records, &mut Changes<UserName, Record>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let done = self.records.change(|records, changes| Ok(plan(records, changes)));
+        done.unwrap_or_else(|error: StateError| {
             tracing::error!("users: {error}");
-            Fault::new(ErrorCode::Internal, "the user database cannot be written; the log says why")
-        })?;
-        *records = changed;
-        Ok(told)
+            let message = "the user database cannot be written; the log says why";
+            Err(Fault::new(ErrorCode::Internal, message))
+        })
     }
 }
 

@@ -159,7 +159,7 @@ async fn a_secret_comes_in_a_descriptor_and_is_not_left_open() {
     let grant = sign_in(&stack, "alice", PASSWORD).await;
     let header = jsonwebtoken::decode_header(grant.token.expose("test")).unwrap();
     assert_eq!(header.alg, jsonwebtoken::Algorithm::HS256);
-    assert!(data.join("users.json").exists() && data.join("sessions.json").exists());
+    assert!(data.join("users.json").exists() && data.join("logins.json").exists());
     assert!(!stack.path("state/users.json").exists() && !data.join("signing-key.der").exists());
     let open = fs::read_dir(format!("/proc/{}/fd", stack.authd())).unwrap().flatten();
     let left = open.filter_map(|fd| fs::read_link(fd.path()).ok());

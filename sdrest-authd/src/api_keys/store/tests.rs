@@ -4,8 +4,11 @@ use super::*;
 
 const NOW: u64 = 1_000_000;
 
-fn new(owner: &Subject) -> NewRecord {
-    NewRecord {
+fn add(store: &Store, owner: &Subject) -> Result<(KeyId, ApiKey), AddError> {
+    let id = KeyId::random();
+    let key = ApiKey::compose(id, &[9; 24]);
+    let record = Record {
+        hash: hash(&key),
         name: KeyName::try_from("ci".to_owned()).unwrap(),
         owner: owner.clone(),
         username: "alice".to_owned(),
@@ -13,13 +16,10 @@ fn new(owner: &Subject) -> NewRecord {
         scopes: Scopes::all(sdrest_proto::identity::Role::User),
         created: NOW,
         expires: NOW + 90,
-    }
-}
-
-fn add(store: &Store, owner: &Subject) -> Result<(KeyId, ApiKey), AddError> {
-    let id = KeyId::random();
-    let key = ApiKey::compose(id, &[9; 24]);
-    store.add(id, &key, new(owner)).map(|()| (id, key))
+        last_used: None,
+        revoked: false,
+    };
+    store.add(id, record).map(|()| (id, key))
 }
 
 #[test]
@@ -32,10 +32,12 @@ fn keys_are_hashed_at_rest_and_found_again() {
     let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
     assert!(!text.contains(&key.expose("test")[30..]), "the key itself is not on disk");
     assert!(store.touch(id, NOW + 61) && !store.touch(id, NOW + 62));
+    let minute = Some(NOW + 61 - (NOW + 61) % 60);
+    assert_eq!(store.list(None, NOW)[0].last_used, minute, "told before it is on disk");
     store.save(NOW + 62).unwrap();
 
     let store = Store::load(&dir).unwrap();
-    assert_eq!(store.find(id, &key).unwrap().last_used, Some(NOW + 61 - (NOW + 61) % 60));
+    assert_eq!(store.find(id, &key).unwrap().last_used, minute);
     let other = ApiKey::compose(id, &[8; 24]);
     assert!(store.find(id, &other).is_none(), "the id alone opens nothing");
     store.revoke(id).unwrap();

@@ -3,15 +3,19 @@
 use super::*;
 use crate::{
     state_dir::StateDir,
-    tokens::key::{KeyRing, SharedSecret},
+    tokens::{
+        key::{KeyRing, SharedSecret},
+        sessions::How,
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
+use sdrest_proto::identity::{Role, Subject};
 use serde_json::{Value, json};
 
 fn tokens(folder: &std::path::Path, issuer: &str) -> AccessTokens {
     let dir = StateDir::open(folder).unwrap();
-    let signer = Signer::EdDsa(Box::new(KeyRing::load_or_make(&dir).unwrap()));
+    let signer = Signer::EdDsa(KeyRing::load_or_make(&dir).unwrap());
     AccessTokens::new(signer, issuer.to_owned(), 60)
 }
 
@@ -23,16 +27,16 @@ fn sign(tokens: &AccessTokens, header: &Header, claims: &impl serde::Serialize) 
     jsonwebtoken::encode(header, claims, tokens.signer().signing().0).unwrap()
 }
 
-fn holder(subject: &Subject) -> Holder<'_> {
-    Holder {
-        subject,
-        name: "alice",
+fn issue(tokens: &AccessTokens) -> (BearerToken, Claims) {
+    let login = Login {
+        subject: Subject::unix(1000, 1),
+        name: "alice".to_owned(),
         uid: Some(1000),
         role: Role::User,
-        amr: &[],
-        session: SessionId::random(),
+        how: How::Pam,
         auth_time: 1,
-    }
+    };
+    tokens.issue(SessionId::random(), &login, unix_now()).unwrap()
 }
 
 fn code(tokens: &AccessTokens, text: &str) -> ErrorCode {
@@ -46,8 +50,7 @@ fn part(value: &Value) -> String {
 #[test]
 fn a_token_passes_and_carries_its_claims_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let subject = Subject::unix(1000, 1);
-    let (token, claims) = tokens(folder.path(), "urn:sdrest:a").issue(&holder(&subject)).unwrap();
+    let (token, claims) = issue(&tokens(folder.path(), "urn:sdrest:a"));
     let again = tokens(folder.path(), "urn:sdrest:a");
     assert_eq!(again.verify(&token).unwrap(), claims);
     let header = jsonwebtoken::decode_header(token.expose("test")).unwrap();
@@ -59,8 +62,7 @@ fn a_token_passes_and_carries_its_claims_also_after_a_restart() {
 #[test]
 fn tokens_of_other_installations_are_refused() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let subject = Subject::unix(1000, 1);
-    let (token, _) = tokens(one.path(), "urn:sdrest:a").issue(&holder(&subject)).unwrap();
+    let (token, _) = issue(&tokens(one.path(), "urn:sdrest:a"));
     let text = token.expose("test");
     assert_eq!(
         code(&tokens(two.path(), "urn:sdrest:a"), text),
@@ -78,7 +80,7 @@ fn tokens_of_other_installations_are_refused() {
 fn a_header_cannot_choose_how_it_is_verified() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens(folder.path(), "urn:sdrest:a");
-    let (token, claims) = tokens.issue(&holder(&Subject::unix(1000, 1))).unwrap();
+    let (token, claims) = issue(&tokens);
     let body = part(&serde_json::to_value(&claims).unwrap());
     let none = part(&json!({"alg": "none", "typ": "at+jwt"}));
     assert_eq!(code(&tokens, &format!("{none}.{body}.")), ErrorCode::TokenInvalid, "alg none");
@@ -105,7 +107,7 @@ fn a_header_cannot_choose_how_it_is_verified() {
 fn every_claim_counts() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens(folder.path(), "urn:sdrest:a");
-    let (_, claims) = tokens.issue(&holder(&Subject::unix(1000, 1))).unwrap();
+    let (_, claims) = issue(&tokens);
     let good = serde_json::to_value(&claims).unwrap();
     let signed = |change: &dyn Fn(&mut Value)| {
         let mut value = good.clone();
@@ -141,9 +143,8 @@ fn every_claim_counts() {
 #[test]
 fn two_keys_verify_after_a_rotation_also_after_a_restart_until_the_older_is_over() {
     let folder = tempfile::tempdir().unwrap();
-    let subject = Subject::unix(1000, 1);
     let before = tokens(folder.path(), "urn:sdrest:a");
-    let (old, _) = before.issue(&holder(&subject)).unwrap();
+    let (old, _) = issue(&before);
     let old_kid = kid(&before);
     let until = unix_now() + 120;
     let new_kid = before.rotate(until).unwrap();
@@ -151,10 +152,10 @@ fn two_keys_verify_after_a_rotation_also_after_a_restart_until_the_older_is_over
     let kid_of = |token: &BearerToken| {
         jsonwebtoken::decode_header(token.expose("test")).unwrap().kid.unwrap()
     };
-    let (between, _) = before.issue(&holder(&subject)).unwrap();
+    let (between, _) = issue(&before);
     assert_eq!(kid_of(&between), old_kid, "the new key signs once it is known");
     before.settle();
-    let (new, _) = before.issue(&holder(&subject)).unwrap();
+    let (new, _) = issue(&before);
     assert_eq!(kid_of(&new), new_kid);
     assert!(matches!(before.rotate(until), Err(KeyError::TooSoon(_))));
 
@@ -163,7 +164,7 @@ fn two_keys_verify_after_a_rotation_also_after_a_restart_until_the_older_is_over
     for token in [&old, &between, &new] {
         after.verify(token).unwrap();
     }
-    assert_eq!(kid_of(&after.issue(&holder(&subject)).unwrap().0), new_kid);
+    assert_eq!(kid_of(&issue(&after).0), new_kid);
     assert!(!after.forget(until - 1).unwrap() && after.forget(until).unwrap());
     assert_eq!(code(&after, old.expose("test")), ErrorCode::TokenInvalid);
     after.verify(&new).unwrap();
@@ -178,14 +179,13 @@ fn a_shared_secret_verifies_its_own_tokens_and_no_others() {
         AccessTokens::new(signer, "urn:sdrest:a".to_owned(), 60)
     };
     let (one, two, eddsa) = (with(&[1; 32]), with(&[2; 32]), tokens(folder.path(), "urn:sdrest:a"));
-    let subject = Subject::unix(1000, 1);
-    let (token, claims) = one.issue(&holder(&subject)).unwrap();
+    let (token, claims) = issue(&one);
     assert_eq!(one.verify(&token).unwrap(), claims);
     assert_eq!((one.signature(), one.verifying_keys().len()), (Signature::Hs256, 0));
     for other in [&two, &eddsa] {
         assert_eq!(code(other, token.expose("test")), ErrorCode::TokenInvalid);
     }
-    let (foreign, _) = eddsa.issue(&holder(&subject)).unwrap();
+    let (foreign, _) = issue(&eddsa);
     assert_eq!(code(&one, foreign.expose("test")), ErrorCode::TokenInvalid);
     let none = part(&json!({"alg": "none", "typ": "at+jwt"}));
     let body = part(&serde_json::to_value(&claims).unwrap());
