@@ -36,7 +36,8 @@ where
             () = policies.until_over(&user) => Some(Event::default().event("auth_expired").data("{}")),
         }
     };
-    let last = stream::once(over).map(Ending::Over);
+    // After a last word the end follows at once, whatever the events go on to bring.
+    let last = stream::once(over).map(Ending::Over).chain(stream::once(async { Ending::Ended }));
     let both = stream::select(
         events.map(Ending::Event).chain(stream::once(async { Ending::Ended })),
         last,

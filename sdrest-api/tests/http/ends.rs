@@ -52,6 +52,7 @@ async fn is_told_of_the_end(mut events: BodyDataStream) {
     loop {
         let event = next(&mut events).await.unwrap();
         if event.contains("event: auth_expired") {
+            assert_eq!(next(&mut events).await, None, "something came after the last word");
             return;
         }
         // The place of a job in the queue may have been told again.
