@@ -142,12 +142,12 @@ fn pictures_show_what_their_prompts_say() -> Result<()> {
         let job = api.wait(id, Duration::from_secs(300))?;
         tally.judge(scene, &decode(&api.picture(&job, 0)?)?);
     }
-    tally.background.is_at_least("background", 0.95)?;
-    tally.colour.is_at_least("colour", 0.90)?;
-    tally.place.is_at_least("place", 0.90)?;
+    tally.background.is_at_least("background", 0.97)?;
+    tally.colour.is_at_least("colour", 0.95)?;
+    tally.place.is_at_least("place", 0.95)?;
     tally.size.is_at_least("size", 0.85)?;
-    tally.shape.is_at_least("shape", 0.85)?;
-    tally.pair.is_at_least("two items wholly right", 0.60)?;
+    tally.shape.is_at_least("shape", 0.92)?;
+    tally.pair.is_at_least("two items wholly right", 0.80)?;
     stack.stop()?;
     Ok(())
 }
