@@ -76,10 +76,10 @@ fn without_guidance_there_is_no_unconditional_row() {
 fn a_clip_skip_deeper_than_the_model_is_refused_with_its_bounds() {
     let model = model();
     let mut deep = request(SchedulerKind::Ddim, 0);
-    deep.clip_skip = Some(ClipSkip::try_from(2).unwrap());
-    assert!(admit(&model, &deep).is_ok());
     deep.clip_skip = Some(ClipSkip::try_from(3).unwrap());
+    assert!(admit(&model, &deep).is_ok());
+    deep.clip_skip = Some(ClipSkip::try_from(4).unwrap());
     let fault = Fault::from(admit(&model, &deep).err().unwrap());
     assert_eq!(fault.code, ErrorCode::ValidationFailed);
-    assert_eq!(fault.message, "`clip_skip` must be between 1 and 2 for this model, got 3");
+    assert_eq!(fault.message, "`clip_skip` must be between 1 and 3 for this model, got 4");
 }
