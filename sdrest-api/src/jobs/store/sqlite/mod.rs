@@ -58,24 +58,24 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             // The sandbox leaves no other folder to write to.
             .pragma("temp_store", "MEMORY")
             .busy_timeout(Duration::from_secs(30));
+        // The change of a file to WAL does not wait for anybody, so it is over before another connection opens.
+        let first = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+        let durable = first.connect().await?;
+        let lazy = options.clone().synchronous(SqliteSynchronous::Normal).connect().await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options.clone())
+            .connect_with(options)
             .await?;
         migrations().run(&read).await?;
-        let durable = options.clone().connect().await?;
-        let lazy = options.synchronous(SqliteSynchronous::Normal).connect().await?;
         Ok(Self { write: Mutex::new(Writers { durable, lazy }), read })
     }
 }

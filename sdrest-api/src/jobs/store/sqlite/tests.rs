@@ -34,6 +34,22 @@ async fn plan(store: &SqliteStore, statement: &str) -> Vec<String> {
     steps.iter().map(|step| step.get("detail")).collect()
 }
 
+/// Two connections that both made a new file a WAL were "database is locked" for one of them, now and then: the
+/// front end did not start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_file_opens_every_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..40 {
+        let opened = (0..8).map(|number| {
+            let path = folder.path().join(format!("{round}-{number}.db"));
+            async move { SqliteStore::open(&path).await.map(drop) }
+        });
+        for one in futures::future::join_all(opened).await {
+            one.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn no_frequent_statement_reads_all_jobs_or_pictures() {
     let (_folder, store) = fresh().await;
