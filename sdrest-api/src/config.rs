@@ -2,16 +2,19 @@
 //! name the key. Users are looked up in /etc/passwd as text: this process asks no NSS.
 
 use crate::{cli::Cli, edge::Authority, listener::Listen};
-use anyhow::{Context, Result, bail};
-use sdrest_proto::transport::TrustedUids;
+use anyhow::{Context, Result};
+use sdrest_proto::{
+    configuration::{self, Configuration, Disk},
+    transport::TrustedUids,
+};
 use serde::Deserialize;
 use std::{
+    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 use tracing::level_filters::LevelFilter;
 
-const DEFAULT_FILE: &str = "/etc/sdrest/sdrest.toml";
 const PASSWD: &str = "/etc/passwd";
 
 /// All that `main` needs.
@@ -33,38 +36,18 @@ pub struct Settings {
     pub log_level: LevelFilter,
 }
 
-/// The whole file; the tables of the other programs are theirs to check.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    api: Table,
-    #[serde(default, rename = "authd")]
-    _authd: toml::Table,
-    #[serde(default, rename = "conversation")]
-    _conversation: toml::Table,
-    #[serde(default, rename = "worker")]
-    _worker: toml::Table,
-    #[serde(default, rename = "serve")]
-    _serve: toml::Table,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, default)]
 struct Table {
     listen: Option<String>,
     authd_socket: Option<PathBuf>,
     authd_user: Option<String>,
-    #[serde(default)]
     worker_socket: Vec<PathBuf>,
     worker_user: Option<String>,
     state_dir: Option<PathBuf>,
     public_url: Option<String>,
-    #[serde(default)]
     allowed_host: Vec<String>,
-    #[serde(default)]
     allow_open: bool,
-    #[serde(default)]
     proxy_user: Vec<String>,
     no_sandbox: Option<String>,
     log_level: Option<String>,
@@ -73,8 +56,9 @@ struct Table {
 impl Settings {
     /// Puts flags over the file over the defaults.
     pub fn load(cli: Cli) -> Result<Self> {
-        let table = read(cli.config.as_deref())?;
-        let passwd = std::fs::read_to_string(PASSWD).unwrap_or_default();
+        let files = Configuration::read("api", cli.config.as_deref(), &DISK)?;
+        let table: Table = files.settings(toml::Table::new())?;
+        let passwd = fs::read_to_string(PASSWD).unwrap_or_default();
         let trusted = |user: Option<String>| trusted(user.as_deref(), &passwd);
         let listen = match (cli.listen, table.listen) {
             (Some(listen), _) => listen,
@@ -84,9 +68,9 @@ impl Settings {
         let log_level = match (cli.verbose, cli.log_level, table.log_level) {
             (true, _, _) => LevelFilter::DEBUG,
             (false, Some(level), _) => level,
-            (false, None, Some(text)) => {
-                text.parse().with_context(|| format!("`log-level` is {text:?}"))?
-            }
+            (false, None, Some(text)) => text.parse().ok().with_context(|| {
+                format!("`log_level` must be error, warn, info, debug or trace, got {text:?}")
+            })?,
             (false, None, None) => LevelFilter::INFO,
         };
         let hosts = if cli.allowed_host.is_empty() { table.allowed_host } else { cli.allowed_host };
@@ -117,21 +101,10 @@ impl Settings {
     }
 }
 
-fn read(path: Option<&Path>) -> Result<Table> {
-    let (path, must) = path.map_or((Path::new(DEFAULT_FILE), false), |path| (path, true));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must => {
-            return Ok(Table::default());
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("{} cannot be read", path.display()));
-        }
-    };
-    let file: File =
-        toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
-    Ok(file.api)
-}
+const DISK: Disk = Disk {
+    text: |file| fs::read_to_string(file),
+    files: |folder| fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect(),
+};
 
 fn public(url: &str) -> Result<Authority> {
     Authority::of_url(url).with_context(|| {
@@ -154,17 +127,8 @@ fn trusted(user: Option<&str>, passwd: &str) -> Result<TrustedUids> {
 }
 
 fn uid_of(user: &str, passwd: &str) -> Result<u32> {
-    if let Ok(uid) = user.parse() {
-        return Ok(uid);
-    }
-    for line in passwd.lines() {
-        let mut fields = line.split(':');
-        if fields.next() == Some(user) {
-            let uid = fields.nth(1).and_then(|uid| uid.parse().ok());
-            return uid.with_context(|| format!("{PASSWD} has no number for the user {user:?}"));
-        }
-    }
-    bail!("there is no user {user:?} in {PASSWD}; give its number")
+    configuration::uid_of(user, passwd)
+        .with_context(|| format!("there is no user {user:?} in {PASSWD}; give its number"))
 }
 
 #[cfg(test)]
@@ -175,14 +139,14 @@ mod tests {
     fn load(file: &str, flags: &[&str]) -> Result<Settings> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sdrest.toml");
-        std::fs::write(&path, file).unwrap();
+        fs::write(&path, file).unwrap();
         let fixed = ["sdrest-api", "--config", path.to_str().unwrap()];
         Settings::load(Cli::parse_from(fixed.iter().chain(flags)))
     }
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = "[api]\nlisten = \"127.0.0.1:1\"\npublic-url = \"https://sd.example\"\n[worker]\nx = 1\n";
+        let file = "[api]\nlisten = \"127.0.0.1:1\"\npublic_url = \"https://sd.example\"\n[worker]\nx = 1\n";
         let settings = load(file, &["--listen", "127.0.0.1:2"]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:2");
         assert_eq!(settings.public.unwrap().host, "sd.example");
@@ -198,12 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn users_by_name_and_number() {
-        let passwd = "root:x:0:0::/:/bin/sh\nsdrest-authd:x:991:991::/:/bin/false\nodd:x:::\n";
-        assert_eq!(uid_of("sdrest-authd", passwd).unwrap(), 991);
-        assert_eq!(uid_of("12", passwd).unwrap(), 12);
-        assert!(uid_of("odd", passwd).is_err());
-        let error = uid_of("nobody-here", passwd).unwrap_err().to_string();
+    fn a_user_that_is_not_there_is_named() {
+        let error = load("[api]\nauthd_user = \"nobody-here\"\n", &[]).unwrap_err().to_string();
         assert!(error.contains("nobody-here"), "{error}");
+        assert!(load("", &["--worker-user", "12"]).unwrap().worker_trusted.contains(12));
+    }
+
+    #[test]
+    fn the_log_is_as_loud_as_the_file_or_the_flag_says() {
+        let file = "[api]\nlog_level = \"trace\"\n";
+        assert_eq!(load(file, &[]).unwrap().log_level, LevelFilter::TRACE);
+        assert_eq!(load(file, &["--log-level", "warn"]).unwrap().log_level, LevelFilter::WARN);
+        assert_eq!(load(file, &["--verbose"]).unwrap().log_level, LevelFilter::DEBUG);
+        let error = load("[api]\nlog_level = \"loud\"\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("log_level") && error.contains("loud"), "{error}");
     }
 }

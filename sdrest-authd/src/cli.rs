@@ -23,9 +23,6 @@ pub(crate) struct Cli {
     /// Run without the sandbox; the reason is logged
     #[arg(long, value_name = "REASON")]
     pub(crate) no_sandbox: Option<String>,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: String,
     /// The same as --log-level debug
     #[arg(long)]
     pub(crate) verbose: bool,
@@ -83,6 +80,9 @@ pub(crate) struct Settings {
     /// Every failed login is answered this long after the last answer, in milliseconds
     #[arg(long, value_name = "N")]
     pub(crate) failure_floor_ms: Option<u64>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
 
     #[arg(skip)]
     pub(crate) enable_guest_access: Option<bool>,

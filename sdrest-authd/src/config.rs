@@ -5,32 +5,34 @@ use crate::{
     admission::Admission,
     cli::{Cli, Settings},
     conversation::PASSWORD_PROMPT,
-    peer::uid_of,
     throttle::Policy,
 };
 use regex::Regex;
-use sdrest_proto::authd::AuthMode;
+use sdrest_proto::{
+    authd::AuthMode,
+    configuration::{Configuration, ConfigurationError, Disk, uid_of},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 use thiserror::Error;
+use tracing::Level;
 
 /// The default PAM service and realm.
 const SERVICE: &str = "stable-diffusion-rest";
-const DEFAULT_FILE: &str = "/etc/sdrest/sdrest.toml";
-/// Tables of the file that belong to the other programs.
-const OTHERS: [&str; 4] = ["api", "worker", "conversation", "serve"];
 
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
-    #[error("{path}: {cause}")]
-    File { path: String, cause: String },
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
+    #[error("the flags cannot be read: {0}")]
+    Flags(toml::ser::Error),
     #[error("`{name}` must be {bounds}, got {value}")]
     Value { name: &'static str, bounds: &'static str, value: String },
-    #[error("`{name}`: {cause}")]
-    User { name: &'static str, cause: String },
+    #[error("`{name}` must be a number or an account in /etc/passwd, got {user:?}")]
+    User { name: &'static str, user: String },
 }
 
 /// Where the secret for HS256 is.
@@ -67,52 +69,18 @@ pub(crate) struct Config {
     pub(crate) expose_pam_errors: bool,
     pub(crate) throttle: Policy,
     pub(crate) admission: Admission,
+    pub(crate) log_level: Level,
 }
 
-/// Reads `--config FILE`, or the default file and the `conf.d` beside it where they exist; the flags win.
+const DISK: Disk = Disk {
+    text: |file| fs::read_to_string(file),
+    files: |folder| fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect(),
+};
+
+/// The flags win over the files.
 fn read(named: Option<&Path>, flags: &Settings) -> Result<Settings, ConfigError> {
-    let mut table = toml::Table::new();
-    let main = named.unwrap_or(Path::new(DEFAULT_FILE));
-    if named.is_some() || main.exists() {
-        merge(&mut table, main)?;
-    }
-    if named.is_none() {
-        let entries = fs::read_dir(main.with_file_name("conf.d")).into_iter().flatten().flatten();
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        files.sort();
-        for file in files {
-            merge(&mut table, &file)?;
-        }
-    }
-    let failed = |cause: String| ConfigError::File { path: main.display().to_string(), cause };
-    if let Some(key) = table.keys().find(|key| *key != "authd" && !OTHERS.contains(&key.as_str())) {
-        return Err(failed(format!("unknown key `{key}`")));
-    }
-    let settings = match table.remove("authd") {
-        Some(own) => own.try_into::<toml::Table>(),
-        None => Ok(toml::Table::new()),
-    };
-    let mut settings = settings.map_err(|error| failed(error.message().to_owned()))?;
-    settings.extend(toml::Table::try_from(flags).map_err(|error| failed(error.to_string()))?);
-    settings.try_into().map_err(|error: toml::de::Error| failed(error.message().to_owned()))
-}
-
-/// A later file's keys replace an earlier one's, table by table.
-fn merge(into: &mut toml::Table, file: &Path) -> Result<(), ConfigError> {
-    let failed = |cause: String| ConfigError::File { path: file.display().to_string(), cause };
-    let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    let later: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
-    for (name, value) in later {
-        match (into.get_mut(&name), value) {
-            (Some(toml::Value::Table(before)), toml::Value::Table(after)) => before.extend(after),
-            (_, value) => {
-                into.insert(name, value);
-            }
-        }
-    }
-    Ok(())
+    let flags = toml::Table::try_from(flags).map_err(ConfigError::Flags)?;
+    Ok(Configuration::read("authd", named, &DISK)?.settings(flags)?)
 }
 
 impl Config {
@@ -161,6 +129,7 @@ impl Config {
                 deny_groups: set.deny_groups.unwrap_or_default(),
                 roles: set.roles.unwrap_or_default(),
             },
+            log_level: if cli.verbose { Level::DEBUG } else { level(set.log_level.as_deref())? },
         })
     }
 }
@@ -195,7 +164,7 @@ impl Users {
     fn read(set: &Settings) -> Result<Self, ConfigError> {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let uid = |name: &'static str, user: &str| {
-            uid_of(user, &passwd).map_err(|cause| ConfigError::User { name, cause })
+            uid_of(user, &passwd).ok_or_else(|| ConfigError::User { name, user: user.to_owned() })
         };
         let named = |name, user: &Option<String>, default: u32| {
             user.as_deref().map_or(Ok(default), |user| uid(name, user))
@@ -216,6 +185,15 @@ fn pattern(configured: Option<String>) -> Result<Regex, ConfigError> {
             bounds: "a regular expression",
             value: error.to_string(),
         }
+    })
+}
+
+fn level(text: Option<&str>) -> Result<Level, ConfigError> {
+    let text = text.unwrap_or("info");
+    text.parse().map_err(|_| ConfigError::Value {
+        name: "log-level",
+        bounds: "error, warn, info, debug or trace",
+        value: format!("{text:?}"),
     })
 }
 

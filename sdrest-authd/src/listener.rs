@@ -32,11 +32,8 @@ impl Passed {
     }
 }
 
-/// `transport::listen` wants a runtime, which does not exist yet: it gets one for this moment.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _inside = runtime.enter();
-    transport::listen(path).and_then(tokio::net::UnixListener::into_std).map_err(|error| {
+    transport::bind(path).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
     })
 }

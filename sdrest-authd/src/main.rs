@@ -69,9 +69,9 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     privileges::first().context("resource limits")?;
     let cli = Cli::parse();
-    start_log(&cli)?;
     let no_sandbox = cli.no_sandbox.clone();
     let config = Config::load(cli)?;
+    start_log(config.log_level);
     let mut passed = Passed::from_environment();
     let front = passed.take_or_bind("authd", &config.socket).context("the front end's socket")?;
     let admin = passed
@@ -100,20 +100,12 @@ fn run() -> anyhow::Result<()> {
     result
 }
 
-fn start_log(cli: &Cli) -> anyhow::Result<()> {
-    let level: tracing::Level =
-        if cli.verbose { "debug" } else { &cli.log_level }.parse().with_context(|| {
-            format!(
-                "`--log-level` must be error, warn, info, debug or trace, got `{}`",
-                cli.log_level
-            )
-        })?;
+fn start_log(level: tracing::Level) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    Ok(())
 }
 
 /// The sockets that were opened before the sandbox closed.

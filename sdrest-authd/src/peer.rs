@@ -1,22 +1,7 @@
-//! Who is at the other end: accounts by name (read from /etc/passwd as text, because this process asks no NSS),
-//! and where a request is said to come from.
+//! Who is at the other end: members of a group (read from /etc as text, because this process asks no NSS), and
+//! where a request is said to come from.
 
-use sdrest_proto::bounds::quote;
 use std::net::{IpAddr, Ipv6Addr};
-
-/// A uid, given as a number or as a name in /etc/passwd.
-pub(crate) fn uid_of(user: &str, passwd: &str) -> Result<u32, String> {
-    if let Ok(uid) = user.parse() {
-        return Ok(uid);
-    }
-    passwd
-        .lines()
-        .map(|line| line.split(':'))
-        .find_map(|mut fields| {
-            (fields.next()? == user).then(|| fields.nth(1)).flatten()?.parse().ok()
-        })
-        .ok_or_else(|| format!("there is no account {} in /etc/passwd", quote(user)))
-}
 
 /// Whether an account is in a group: as its primary one, or as a listed member. By the text of /etc/passwd and
 /// /etc/group; groups of a directory do not count.
@@ -87,14 +72,6 @@ impl std::hash::Hash for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_and_numbers_are_found() {
-        let passwd = "root:x:0:0::/root:/bin/sh\nsdrest-api:x:993:993::/:/bin/false\nbad line\n";
-        assert_eq!(uid_of("sdrest-api", passwd), Ok(993));
-        assert_eq!(uid_of("17", passwd), Ok(17));
-        assert!(uid_of("nobody-here", passwd).unwrap_err().contains("nobody-here"));
-    }
 
     #[test]
     fn members_are_listed_or_have_it_as_their_primary_group() {

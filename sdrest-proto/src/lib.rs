@@ -29,6 +29,8 @@ pub mod api_key;
 pub mod authd;
 #[cfg(feature = "rpc")]
 pub mod codec;
+#[cfg(feature = "configuration")]
+pub mod configuration;
 #[cfg(feature = "rpc")]
 pub mod transport;
 #[cfg(feature = "rpc")]
@@ -36,7 +38,7 @@ pub mod worker;
 
 /// The version of everything that crosses a socket. It changes when any wire type does: the processes of
 /// one installation are built together, and a mismatch is refused at `hello` with both numbers named.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// What this build calls itself, in `hello`, health answers and the `Version` of a picture.
 pub const BUILD: &str = concat!("sdrest ", env!("CARGO_PKG_VERSION"));

@@ -47,7 +47,6 @@ pub struct PeerLogin {
     pub uid: u32,
     /// The name that was typed; it must be that account's.
     pub username: Username,
-    pub source: Option<IpAddr>,
     pub request: RequestId,
 }
 

@@ -73,8 +73,13 @@ pub struct TrustedPeer {
     pub pid: Option<i32>,
 }
 
-/// Binds a listening socket with mode 0660, replacing a socket that nobody listens on any more.
+/// As `bind`, for a runtime that is there already.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    UnixListener::from_std(bind(path)?)
+}
+
+/// Binds a listening socket with mode 0660, nonblocking, replacing a socket that nobody listens on any more.
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
             return Err(io::Error::new(
@@ -90,7 +95,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    Ok(listener)
 }
 
 /// Reads the peer's uid and refuses those that are not trusted.

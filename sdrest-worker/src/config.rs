@@ -1,31 +1,31 @@
-//! What the worker runs with: flags over the `[worker]` table of the configuration file over defaults. The
-//! file belongs to all of sdrest; other programs' tables are left to them, but a table that no program has
-//! and a key that the worker does not know are errors that name it. No tensor is named here.
+//! What the worker runs with: flags over the `[worker]` table of the configuration file over defaults. Keys
+//! that the worker does not know are errors that name them. No tensor is named here.
 
 use crate::cli::{Cli, DeviceChoice};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
-use sdrest_proto::bounds::ModelName;
+use sdrest_proto::{
+    bounds::ModelName,
+    configuration::{self, Configuration, ConfigurationError, Disk},
+};
 use serde::Deserialize;
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
+use tracing::level_filters::LevelFilter;
 
-const DEFAULT_FILE: &str = "/etc/sdrest/sdrest.toml";
 const DEFAULT_SOCKET: &str = "/run/sdrest/worker/0.sock";
 /// Where packages put models and where an administrator does; those that exist are used.
 const DEFAULT_MODELS: [&str; 2] = ["/usr/share/sdrest/models", "/var/lib/sdrest/models"];
-/// The tables that the programs of sdrest read.
-const TABLES: [&str; 5] = ["api", "authd", "conversation", "ctl", "worker"];
 
 /// Why the worker cannot start as it was told to.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot read {}: {source}", file.display())]
-    Unreadable { file: PathBuf, source: io::Error },
-    #[error("{}: {message}", file.display())]
-    Wrong { file: PathBuf, message: String },
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
+    #[error("`log_level` must be error, warn, info, debug or trace, got {0:?}")]
+    LogLevel(String),
     #[error("`api_user` must be a user of /etc/passwd or a number, got {0:?}")]
     NoSuchUser(String),
     #[error("`{parameter}` must be between {min} and {max}, got {value}")]
@@ -50,27 +50,29 @@ pub struct Settings {
     pub preload: Option<ModelName>,
     pub max_models: u16,
     pub no_sandbox: Option<String>,
+    pub log_level: LevelFilter,
     /// Milliseconds a step of the drawing that stands in for a model, in tests.
     pub fake_engine: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 struct WorkerTable {
     socket: Option<PathBuf>,
-    #[serde(default)]
     models_dirs: Vec<PathBuf>,
     device: Option<DeviceChoice>,
     threads: Option<u16>,
     api_user: Option<String>,
     preload: Option<ModelName>,
     max_models: Option<u16>,
+    log_level: Option<String>,
 }
 
 impl Settings {
     /// Reads the file that `cli` names, or the default one if it is there, and puts the flags over it.
     pub fn decide(cli: Cli) -> Result<Self, ConfigError> {
-        let table = read_table(cli.config.as_deref())?;
+        let files = Configuration::read("worker", cli.config.as_deref(), &DISK)?;
+        let table: WorkerTable = files.settings(toml::Table::new())?;
         let flag_or_file =
             if cli.models_dirs.is_empty() { table.models_dirs } else { cli.models_dirs };
         let models_dirs = if flag_or_file.is_empty() { default_models() } else { flag_or_file };
@@ -85,7 +87,13 @@ impl Settings {
             Some(user) => uid_of(&user)?,
             None => geteuid().as_raw(),
         };
+        let log_level = match (cli.verbose, cli.log_level, table.log_level) {
+            (true, _, _) => LevelFilter::DEBUG,
+            (false, Some(level), _) => level,
+            (false, None, text) => level(text.as_deref().unwrap_or("info"))?,
+        };
         Ok(Self {
+            log_level,
             socket: cli.socket.or(table.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
             models_dirs,
             device: cli.device.or(table.device).unwrap_or(DeviceChoice::Cpu),
@@ -117,50 +125,19 @@ fn configured_processors() -> u16 {
     u16::try_from(configured).unwrap_or(1).clamp(1, 64)
 }
 
-fn read_table(named: Option<&Path>) -> Result<WorkerTable, ConfigError> {
-    let file = named.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-            return Ok(WorkerTable::default());
-        }
-        Err(source) => return Err(ConfigError::Unreadable { file: file.to_owned(), source }),
-    };
-    parse_table(&text).map_err(|message| ConfigError::Wrong { file: file.to_owned(), message })
+const DISK: Disk = Disk {
+    text: |file| fs::read_to_string(file),
+    files: |folder| fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect(),
+};
+
+fn level(text: &str) -> Result<LevelFilter, ConfigError> {
+    text.parse().map_err(|_| ConfigError::LogLevel(text.to_owned()))
 }
 
-fn parse_table(text: &str) -> Result<WorkerTable, String> {
-    let mut tables: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    if let Some(unknown) = tables.keys().find(|name| !TABLES.contains(&name.as_str())) {
-        return Err(format!("unknown table `{unknown}`; the tables are {}", TABLES.join(", ")));
-    }
-    match tables.remove("worker") {
-        Some(table) => table
-            .try_into()
-            .map_err(|error: toml::de::Error| format!("[worker]: {}", error.message())),
-        None => Ok(WorkerTable::default()),
-    }
-}
-
-/// A user by number, or by name as /etc/passwd has it. The file is read as text: a worker loads no NSS
-/// module.
+/// The file is read as text: a worker loads no NSS module.
 fn uid_of(user: &str) -> Result<u32, ConfigError> {
-    if let Ok(uid) = user.parse() {
-        return Ok(uid);
-    }
-    let file = PathBuf::from("/etc/passwd");
-    let passwd =
-        fs::read_to_string(&file).map_err(|source| ConfigError::Unreadable { file, source })?;
-    uid_in(&passwd, user).ok_or_else(|| ConfigError::NoSuchUser(user.to_owned()))
-}
-
-/// passwd(5): name, password, uid, and more, with colons between.
-fn uid_in(passwd: &str, user: &str) -> Option<u32> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(user)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    configuration::uid_of(user, &passwd).ok_or_else(|| ConfigError::NoSuchUser(user.to_owned()))
 }
 
 #[cfg(test)]
@@ -196,14 +173,19 @@ mod tests {
         let error =
             Settings::decide(Cli::parse_from(["sdrest-worker", "--config", path])).unwrap_err();
         assert!(error.to_string().contains("`wroker`"), "{error}");
+        fs::write(&file, "[worker]\nmodels_dirs = [\"/a\"]\nlog_level = \"trace\"\n").unwrap();
+        let read = |more: &[&str]| {
+            let first = ["sdrest-worker", "--config", path];
+            Settings::decide(Cli::parse_from(first.iter().chain(more)))
+        };
+        assert_eq!(read(&[]).unwrap().log_level, LevelFilter::TRACE);
+        assert_eq!(read(&["--log-level", "warn"]).unwrap().log_level, LevelFilter::WARN);
+        fs::write(&file, "[worker]\nlog_level = \"loud\"\n").unwrap();
+        assert!(read(&["--models-dir", "/a"]).unwrap_err().to_string().contains("loud"));
     }
 
     #[test]
-    fn users_are_found_by_name_and_by_number() {
-        let passwd =
-            "root:x:0:0:root:/root:/bin/sh\nsdrest-api:x:991:991::/nonexistent:/usr/sbin/nologin\n";
-        assert_eq!(uid_in(passwd, "sdrest-api"), Some(991));
-        assert_eq!(uid_in(passwd, "sdrest"), None);
+    fn a_user_that_is_not_there_is_named() {
         assert_eq!(uid_of("1234").unwrap(), 1234);
         let error = uid_of("no such user").unwrap_err();
         assert!(error.to_string().contains("no such user"), "{error}");

@@ -43,10 +43,10 @@ fn main() -> anyhow::Result<()> {
 
     // What was asked for. Nothing of this process may be dumped or traced: prompts and pictures are in it.
     let cli = Cli::parse();
-    start_log(&cli);
     prctl::set_dumpable(false).context("cannot forbid dumps")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     let settings = Settings::decide(cli)?;
+    start_log(settings.log_level);
 
     // The device: threads, CUDA's half of libtorch, first kernels, ATen's choice of kernels.
     let device = device::prepare(settings.device, settings.threads)?;
@@ -78,9 +78,7 @@ fn main() -> anyhow::Result<()> {
     outcome
 }
 
-fn start_log(cli: &Cli) {
-    let level =
-        if cli.verbose { LevelFilter::DEBUG } else { cli.log_level.unwrap_or(LevelFilter::INFO) };
+fn start_log(level: LevelFilter) {
     // tarpc says at INFO what every call was.
     let filter = tracing_subscriber::EnvFilter::new(format!("{level},tarpc=warn"));
     tracing_subscriber::fmt()

@@ -36,14 +36,10 @@ pub fn listener(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// `transport::listen` wants a runtime, which does not exist yet; so it gets one for this moment.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _inside = runtime.enter();
-    let named = |error: io::Error| {
+    transport::bind(path).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
-    };
-    transport::listen(path).and_then(tokio::net::UnixListener::into_std).map_err(named)
+    })
 }
 
 /// The line to the service manager; nobody may be at its other end.

@@ -193,7 +193,6 @@ async fn the_kernels_word_is_not_asked_for(front: &Front) {
         let login = PeerLogin {
             uid,
             username: Username::try_from(name.to_owned()).unwrap(),
-            source: None,
             request: RequestId::random(),
         };
         let answer = front.client.login_peer(patience(), login).await.unwrap();

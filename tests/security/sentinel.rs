@@ -1,8 +1,8 @@
 //! No secret leaves its place: every kind of secret is used, right and wrong, while the daemons log as much as a
 //! server can be told to; then it is looked for in every place that somebody else could read.
 //!
-//! `serve` passes `--verbose` on, which is debug for all of them; the front end alone, where most secrets come in,
-//! takes `trace` from its table. So there are two rounds, one of each.
+//! `serve` passes `--verbose` on, which is debug for all of them; `trace` comes from a file of `conf.d`, with a table
+//! for each. So there are two rounds.
 
 use anyhow::{Context, Result, ensure};
 use harness::{
@@ -22,17 +22,14 @@ const WRONG_TOKEN: &str = "sentinel-of-a-wrong-token-51dd";
 const WRONG_CODE: &str = "918273";
 
 fn with_a_short_floor(etc: &Path) -> Result<()> {
-    configured(etc, "")
+    fs::create_dir_all(etc.join("sdrest/conf.d"))?;
+    Ok(fs::write(etc.join("sdrest/sdrest.toml"), "[authd]\nfailure_floor_ms = 300\n")?)
 }
 
 fn at_trace(etc: &Path) -> Result<()> {
-    configured(etc, "[api]\nlog-level = \"trace\"\n")
-}
-
-fn configured(etc: &Path, more: &str) -> Result<()> {
-    fs::create_dir_all(etc.join("sdrest"))?;
-    let text = format!("[authd]\nfailure_floor_ms = 300\n{more}");
-    Ok(fs::write(etc.join("sdrest/sdrest.toml"), text)?)
+    with_a_short_floor(etc)?;
+    let tables = ["api", "authd", "worker"].map(|own| format!("[{own}]\nlog_level = \"trace\"\n"));
+    Ok(fs::write(etc.join("sdrest/conf.d/10-trace.toml"), tables.concat())?)
 }
 
 #[test]
@@ -42,16 +39,17 @@ fn no_secret_is_in_a_log_a_process_or_a_file() -> Result<()> {
         return Ok(());
     }
     let plan = || Stack::builder().pam_service(service::ONE_TIME);
-    for (round, plan) in [
-        ("--verbose", plan().edit_etc(with_a_short_floor).argument("--verbose")),
-        ("trace", plan().edit_etc(at_trace)),
+    for (loudest, plan) in [
+        (" DEBUG ", plan().edit_etc(with_a_short_floor).argument("--verbose")),
+        (" TRACE ", plan().edit_etc(at_trace)),
     ] {
-        look_everywhere(plan.start()?).with_context(|| format!("the round of {round}"))?;
+        look_everywhere(plan.start()?, loudest)
+            .with_context(|| format!("the round of{loudest}"))?;
     }
     Ok(())
 }
 
-fn look_everywhere(mut stack: Stack) -> Result<()> {
+fn look_everywhere(mut stack: Stack, loudest: &str) -> Result<()> {
     let mut secrets: Secrets = vec![
         ("the password", ALICE.password.to_owned()),
         ("a wrong password", WRONG.to_owned()),
@@ -76,6 +74,10 @@ fn look_everywhere(mut stack: Stack) -> Result<()> {
     stack.stop()?;
     let log = stack.log();
     ensure!(log.contains("AUTHENTICATION_FAILED") && log.contains("alice"), "no log: {log}");
+    for program in ["api", "authd", "worker"] {
+        let of = |line: &&str| line.starts_with(&format!("{program}: ")) && line.contains(loudest);
+        ensure!(log.lines().any(|line| of(&line)), "{program} logs nothing at {loudest}: {log}");
+    }
     holds_none(log.as_bytes(), "the log", &secrets)?;
     let files = files_below(&stack.state_dir())?;
     ensure!(files.len() > 3, "the state folder holds next to nothing: {files:?}");

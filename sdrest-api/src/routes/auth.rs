@@ -80,7 +80,7 @@ pub async fn login(
         SignIn::No => Err(nothing_to_answer(&policy)),
         SignIn::Peer => {
             let uid = app.kernel.uid_of(peer).await?;
-            let login = PeerLogin { uid, username, source: peer.source(), request };
+            let login = PeerLogin { uid, username, request };
             let grant = app.authd.verbs().login_peer(login).await?;
             Ok(LoginAnswer::new(&policy, &grant).into_response())
         }

@@ -22,7 +22,6 @@ async fn login_peer(client: &AuthdClient, username: &str, uid: u32) -> Result<Gr
     let login = PeerLogin {
         uid,
         username: Username::try_from(username.to_owned()).unwrap(),
-        source: None,
         request: RequestId::random(),
     };
     let granted = client.login_peer(deadline(PATIENCE), login).await.unwrap();

@@ -112,12 +112,7 @@ fn requests() -> Vec<AuthdRequest> {
         },
         AuthdRequest::Cancel { conversation: conversation(), request: request_id() },
         AuthdRequest::LoginPeer {
-            login: PeerLogin {
-                uid: 1000,
-                username: username(),
-                source: None,
-                request: request_id(),
-            },
+            login: PeerLogin { uid: 1000, username: username(), request: request_id() },
         },
         AuthdRequest::Introspect { token: token(), request: request_id() },
         AuthdRequest::CheckKey { key: key(), request: request_id() },
