@@ -8,11 +8,7 @@ use sdrest_proto::{
     transport::TrustedUids,
 };
 use serde::Deserialize;
-use std::{
-    fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-};
+use std::{fs, net::Ipv4Addr, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
 const PASSWD: &str = "/etc/passwd";

@@ -8,10 +8,7 @@ use sdrest_proto::{
     configuration::{self, Configuration, ConfigurationError, Disk},
 };
 use serde::Deserialize;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 

@@ -1,6 +1,6 @@
 //! What is known of jobs between two looks at the store: one watched value per live job. Progress is lossy
-//! (a slow reader sees the newest only); an end is never lost, because whoever is told of it reads the
-//! store, and whoever subscribes late does too.
+//! (a slow reader sees the newest only); an end is never lost, because whoever is told of it gets it as it was
+//! recorded or reads the store, and whoever subscribes late reads the store.
 //!
 //! Ids of notices grow within a job, over attempts and over restarts of this process: an attempt has a
 //! million of them, and those of its end are counted from the top.
@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use sdrest_proto::id::{Attempt, JobId};
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::sync::watch;
 
@@ -111,26 +111,59 @@ pub fn closing_notices(job: &Job) -> Vec<JobNotice> {
     images.chain([JobNotice { id: last, kind: end, job: job.clone() }]).collect()
 }
 
+/// A live job as the hub has it.
+#[derive(Debug)]
+struct Entry {
+    live: watch::Sender<Live>,
+    ended: Arc<OnceLock<Box<Job>>>,
+}
+
+/// A job that somebody waits for.
+#[derive(Debug)]
+pub struct Awaited {
+    live: watch::Receiver<Live>,
+    ended: Arc<OnceLock<Box<Job>>>,
+}
+
+impl Awaited {
+    /// Returns when the job has ended, or the hub has forgotten it: then the store knows. Gives the job as its end
+    /// was recorded, where that was told.
+    pub async fn end(mut self) -> Option<Job> {
+        let _ = self.live.wait_for(|live| live.state.is_terminal()).await;
+        self.ended.get().map(|job| Job::clone(job))
+    }
+}
+
 /// The live jobs.
 #[derive(Debug, Default)]
 pub struct EventHub {
-    live: Mutex<HashMap<JobId, watch::Sender<Live>>>,
+    live: Mutex<HashMap<JobId, Entry>>,
 }
 
 impl EventHub {
-    fn live(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Live>>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches a job. Look at the store after this call, not before: an end that was recorded earlier than
     /// it is not announced again.
     pub fn watch(&self, job: JobId) -> watch::Receiver<Live> {
-        self.live().entry(job).or_insert_with(|| watch::channel(Live::new()).0).subscribe()
+        self.await_end(job).live
+    }
+
+    /// Watches a job for its end alone; as with `watch`, look at the store after this call, not before.
+    pub fn await_end(&self, job: JobId) -> Awaited {
+        let mut live = self.live();
+        let entry = live.entry(job).or_insert_with(|| Entry {
+            live: watch::channel(Live::new()).0,
+            ended: Arc::default(),
+        });
+        Awaited { live: entry.live.subscribe(), ended: Arc::clone(&entry.ended) }
     }
 
     /// What is known of a job, if anything.
     pub fn peek(&self, job: JobId) -> Option<Live> {
-        self.live().get(&job).map(|sender| *sender.borrow())
+        self.live().get(&job).map(|entry| *entry.live.borrow())
     }
 
     /// A job begins to run under a new attempt.
@@ -144,8 +177,8 @@ impl EventHub {
 
     /// Changes what is known of a job and tells its watchers, unless nothing changed or nobody asked.
     pub fn update(&self, job: JobId, change: impl FnOnce(&mut Live)) {
-        if let Some(sender) = self.live().get(&job) {
-            sender.send_if_modified(|value| {
+        if let Some(entry) = self.live().get(&job) {
+            entry.live.send_if_modified(|value| {
                 let before = *value;
                 change(value);
                 let changed = *value != before;
@@ -162,13 +195,16 @@ impl EventHub {
         let live = self.live();
         let running = live
             .values()
-            .map(|sender| *sender.borrow())
+            .map(|entry| *entry.live.borrow())
             .filter(|live| live.state == JobState::Running);
         running.map(|live| live.cost as f64 * (1.0 - live.progress.fraction())).sum()
     }
 
-    /// Tells the watchers that a job has ended and forgets it.
-    pub fn end(&self, job: JobId, state: JobState) {
+    /// Tells the watchers that a job has ended, with the job as it was recorded, and forgets it.
+    pub fn end(&self, job: JobId, state: JobState, recorded: Option<Box<Job>>) {
+        if let (Some(entry), Some(recorded)) = (self.live().get(&job), recorded) {
+            let _ = entry.ended.set(recorded);
+        }
         self.update(job, |live| live.state = state);
         self.live().remove(&job);
     }
@@ -199,7 +235,7 @@ mod tests {
             }
         }
         assert!(last < 3 * IDS - RESERVED);
-        hub.end(job, JobState::Done);
+        hub.end(job, JobState::Done, None);
         assert_eq!(seen.borrow_and_update().state, JobState::Done);
         assert!(hub.peek(job).is_none());
     }

@@ -39,6 +39,8 @@ pub struct IdempotencyKey {
 /// A request that was checked and is to be accepted.
 #[derive(Clone, Debug)]
 pub struct NewJob {
+    /// Chosen before it is accepted, so that it can be watched from its first moment.
+    pub id: JobId,
     pub owner: Subject,
     /// What the owner is called, for lists that operators see.
     pub owner_name: String,

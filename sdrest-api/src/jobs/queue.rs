@@ -75,12 +75,23 @@ impl Queue {
         new: NewJob,
         patience: impl Future<Output = ()>,
     ) -> Result<Job, JobError> {
-        let (Inserted::Fresh(job) | Inserted::Replayed(job)) = self.accept(permit, new).await?;
-        // Watches first and looks second, so that no end falls between.
-        let mut live = self.shared.hub.watch(job.id);
-        match self.shared.store.job(job.id).await {
-            Ok(Some(ended)) if ended.state.is_terminal() => self.shared.hub.forget(job.id),
-            _ => until_ended(&mut live, patience).await,
+        let awaited = self.shared.hub.await_end(new.id);
+        let (job, ended) = match self.accept(permit, new).await? {
+            Inserted::Fresh(job) => (job, or_over(awaited.end(), patience).await),
+            Inserted::Replayed(job) => {
+                // Watches first and looks second, so that no end falls between.
+                let awaited = self.shared.hub.await_end(job.id);
+                match self.shared.store.job(job.id).await {
+                    Ok(Some(now)) if now.state.is_terminal() => {
+                        self.shared.hub.forget(job.id);
+                        (job, Some(now))
+                    }
+                    _ => (job, or_over(awaited.end(), patience).await),
+                }
+            }
+        };
+        if let Some(ended) = ended {
+            return Ok(self.shared.dress_accepted(ended).await);
         }
         match self.shared.look(job.id).await {
             Ok(Some(now)) => Ok(now),
@@ -97,11 +108,14 @@ impl Queue {
         let limits = Limits { queued: max_queued, queued_per_owner: max_queued_per_owner };
         let shared = Arc::clone(&self.shared);
         let inserted = detached(async move {
-            let inserted = shared.store.insert(new, limits).await?;
-            if let Ok(Inserted::Fresh(_)) = &inserted {
-                shared.more_waits();
+            let id = new.id;
+            let inserted = shared.store.insert(new, limits).await;
+            match &inserted {
+                Ok(Ok(Inserted::Fresh(_))) => shared.more_waits(),
+                // Somebody may have begun to wait for what will not be.
+                _ => shared.hub.forget(id),
             }
-            Ok(inserted)
+            inserted
         })
         .await?;
         match inserted {
@@ -290,6 +304,17 @@ impl Queue {
     /// Whether a picture's row names this blob.
     pub async fn has_blob(&self, key: String) -> Result<bool, JobError> {
         Ok(self.shared.store.has_blob(key).await?)
+    }
+}
+
+/// The end, unless `patience` is over first.
+async fn or_over(
+    end: impl Future<Output = Option<Job>>,
+    patience: impl Future<Output = ()>,
+) -> Option<Job> {
+    tokio::select! {
+        ended = end => ended,
+        () = patience => None,
     }
 }
 

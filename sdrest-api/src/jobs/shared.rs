@@ -68,7 +68,7 @@ impl Shared {
 
     /// A job has ended, and the store has it.
     pub(crate) fn ended(&self, job: JobId, state: JobState) {
-        self.hub.end(job, state);
+        self.hub.end(job, state, None);
     }
 
     /// The places of all waiting jobs, at most a moment old.

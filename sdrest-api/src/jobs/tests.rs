@@ -5,8 +5,10 @@ use super::{
     fairness::Waiting,
     job::ImageRecord,
     store::{
-        Answer, Blame, Claim, ClaimRequest, Counts, Inserted, JobFilter, JobStore, Limits,
-        Recorded, Refusal, Requeued, StoreError, conformance::new_job, sqlite::SqliteStore,
+        Answer, Blame, Claim, ClaimRequest, Company, Counts, Finished, Inserted, JobFilter,
+        JobStore, Limits, Recorded, Refusal, Requeued, StoreError,
+        conformance::{new_job, picture},
+        sqlite::SqliteStore,
     },
 };
 use futures::FutureExt;
@@ -42,7 +44,7 @@ impl JobStore for WriteOnly {
         job: JobId,
         attempt: Attempt,
         images: Vec<ImageRecord>,
-    ) -> Answer<'_, Recorded> {
+    ) -> Answer<'_, Finished> {
         self.0.finish(job, attempt, images)
     }
     fn fail(&self, job: JobId, attempt: Attempt, fault: Fault) -> Answer<'_, Recorded> {
@@ -98,6 +100,35 @@ async fn what_was_accepted_is_never_answered_as_a_failure() {
 }
 
 #[tokio::test]
+async fn whoever_waits_gets_the_end_as_it_was_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("jobs.db")).await.unwrap();
+    // Nothing is read for it.
+    let queue = Queue::over(Arc::new(WriteOnly(store)), QueueLimits::default()).await.unwrap();
+    let waiting = queue.submit_and_wait(Allowed, new_job(1, 5), std::future::pending());
+    let drawing = async {
+        let work = queue.work();
+        let mut arrivals = work.arrivals();
+        arrivals.wait_for(|count| *count > 0).await.unwrap();
+        let request = ClaimRequest {
+            excluded_models: Vec::new(),
+            profile: "cpu".to_owned(),
+            company: Company::Alone,
+        };
+        let Claim::Job { job, .. } = work.claim(request).await.unwrap() else { panic!("no job") };
+        let recorded = work.finish(job.id, job.attempt, vec![picture(&job)]).await.unwrap();
+        assert_eq!(recorded, Recorded::Yes);
+        job.id
+    };
+    let both = async { tokio::join!(waiting, drawing) };
+    let (waited, drawn) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+    let waited = waited.unwrap();
+    assert_eq!((waited.id, waited.state, waited.images.len()), (drawn, JobState::Done, 1));
+    assert_eq!(waited.progress.step, 5);
+}
+
+#[tokio::test]
 async fn a_job_that_has_ended_already_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let queue = Queue::open(&folder.path().join("jobs.db"), QueueLimits::default()).await.unwrap();
@@ -105,6 +136,7 @@ async fn a_job_that_has_ended_already_is_not_waited_for() {
     let new = NewJob { idempotency_key: Some(key), ..new_job(1, 5) };
     let job = queue.submit(Allowed, new.clone()).await.unwrap();
     queue.cancel(super::Scope::Any, job.id).await.unwrap();
+    let new = NewJob { id: JobId::random(), ..new };
     let again = queue.submit_and_wait(Allowed, new, std::future::pending());
     // The limit is only there so that a failure ends.
     let again = tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();

@@ -6,7 +6,7 @@ use crate::jobs::{
     job::{ImageRecord, Progress},
     shared::{Shared, detached},
     state::JobState,
-    store::{Blame, Claim, ClaimRequest, Recorded, Requeued, StoreError},
+    store::{Blame, Claim, ClaimRequest, Finished, Recorded, Requeued, StoreError},
 };
 use sdrest_proto::{
     error::Fault,
@@ -88,8 +88,13 @@ impl WorkQueue {
     ) -> Result<Recorded, StoreError> {
         let shared = Arc::clone(&self.shared);
         detached(async move {
-            let recorded = shared.store.finish(job, attempt, images).await?;
-            Ok(announce(&shared, job, JobState::Done, recorded))
+            Ok(match shared.store.finish(job, attempt, images).await? {
+                Finished::Yes(recorded) => {
+                    shared.hub.end(job, JobState::Done, recorded);
+                    Recorded::Yes
+                }
+                Finished::Stale => Recorded::Stale,
+            })
         })
         .await
     }

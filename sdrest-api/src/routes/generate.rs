@@ -18,7 +18,11 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::LOCATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use sdrest_proto::{error::ErrorCode, id::RequestId, model::ModelInfo};
+use sdrest_proto::{
+    error::ErrorCode,
+    id::{JobId, RequestId},
+    model::ModelInfo,
+};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -45,6 +49,7 @@ pub async fn txt2img(
     // All guests are one owner: a key of one of them must not open the job of another.
     let key = wishes.key.filter(|_| !user.is_guest());
     let new = NewJob {
+        id: JobId::random(),
         owner: user.subject().clone(),
         owner_name: user.name().to_owned(),
         kind: JobKind::TextToImage,

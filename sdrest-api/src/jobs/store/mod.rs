@@ -10,8 +10,8 @@ mod rows;
 pub mod sqlite;
 
 pub use record::{
-    Blame, Claim, ClaimRequest, Company, Counts, Inserted, JobFilter, Limits, MAX_DEATHS_AT_A_STEP,
-    MAX_WORKER_DEATHS, Recorded, Refusal, Requeued, StoreError,
+    Blame, Claim, ClaimRequest, Company, Counts, Finished, Inserted, JobFilter, Limits,
+    MAX_DEATHS_AT_A_STEP, MAX_WORKER_DEATHS, Recorded, Refusal, Requeued, StoreError,
 };
 
 use crate::jobs::{
@@ -48,7 +48,7 @@ pub trait JobStore: Send + Sync + 'static {
         job: JobId,
         attempt: Attempt,
         images: Vec<ImageRecord>,
-    ) -> Answer<'_, Recorded>;
+    ) -> Answer<'_, Finished>;
 
     /// Records that the job ended without pictures, if this attempt is still the running one.
     fn fail(&self, job: JobId, attempt: Attempt, fault: Fault) -> Answer<'_, Recorded>;

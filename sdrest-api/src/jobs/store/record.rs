@@ -89,6 +89,15 @@ pub enum Recorded {
     Stale,
 }
 
+/// Whether pictures counted.
+#[derive(Clone, Debug)]
+pub enum Finished {
+    /// The job as it is recorded now; nothing where the row can be written and not read.
+    Yes(Option<Box<Job>>),
+    /// The job is no longer running under this attempt; nothing was changed.
+    Stale,
+}
+
 /// Who is to blame for the loss of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {

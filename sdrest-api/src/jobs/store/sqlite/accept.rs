@@ -108,10 +108,9 @@ async fn write(
     new: NewJob,
     created: UnixMillis,
 ) -> Result<Job, StoreError> {
-    let id = JobId::random();
     let key = new.idempotency_key.as_ref();
     sqlx::query(WRITE)
-        .bind(id.to_string())
+        .bind(new.id.to_string())
         .bind(owner)
         .bind(&new.owner_name)
         .bind(new.kind.as_str())
@@ -127,7 +126,7 @@ async fn write(
         .execute(tx)
         .await?;
     Ok(Job {
-        id,
+        id: new.id,
         owner: new.owner,
         owner_name: new.owner_name,
         kind: new.kind,

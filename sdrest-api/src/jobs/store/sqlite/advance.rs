@@ -8,8 +8,8 @@ use crate::jobs::{
     state::{JobState, Transition},
     store::{
         record::{
-            Blame, Claim, ClaimRequest, Company, MAX_DEATHS_AT_A_STEP, MAX_WORKER_DEATHS, Recorded,
-            Requeued, StoreError,
+            Blame, Claim, ClaimRequest, Company, Finished, MAX_DEATHS_AT_A_STEP, MAX_WORKER_DEATHS,
+            Recorded, Requeued, StoreError,
         },
         rows,
         sqlite::look::{self, signed},
@@ -37,14 +37,17 @@ const CLAIM: &str = "BEGIN IMMEDIATE; \
     UPDATE jobs SET state = 'running', attempt = ?, started = ?, profile = ? WHERE id = ?; COMMIT";
 
 /// The pictures come as one JSON array. Neither statement does anything for an attempt that is not the running
-/// one; the row that the second gives says which it was.
-const FINISH: &str = "BEGIN IMMEDIATE; \
+/// one; then the last gives no row.
+const FINISH: &str = concat!(
+    "BEGIN IMMEDIATE; \
     INSERT INTO images (id, job, owner, attempt, place, seed, width, height, sha256, blob_key, bytes, created) \
     SELECT value ->> 'id', jobs.id, jobs.owner, jobs.attempt, value ->> 'place', value ->> 'seed', value ->> 'width', \
     value ->> 'height', value ->> 'sha256', value ->> 'key', value ->> 'bytes', value ->> 'created' \
     FROM jobs CROSS JOIN json_each(?) WHERE jobs.id = ? AND jobs.state = 'running' AND jobs.attempt = ?; \
-    UPDATE jobs SET state = 'done', ended = ? WHERE id = ? AND state = 'running' AND attempt = ? RETURNING arrival; \
-    COMMIT";
+    UPDATE jobs SET state = 'done', ended = ? WHERE id = ? AND state = 'running' AND attempt = ?; ",
+    look::one_job!(),
+    " AND changes() = 1; COMMIT"
+);
 
 pub(super) async fn recover(writer: &mut SqliteConnection) -> Result<u64, StoreError> {
     Ok(sqlx::query(RECOVER).execute(writer).await?.rows_affected())
@@ -111,7 +114,7 @@ pub(super) async fn finish(
     job: JobId,
     attempt: Attempt,
     images: Vec<ImageRecord>,
-) -> Result<Recorded, StoreError> {
+) -> Result<Finished, StoreError> {
     let images: Vec<_> = images.iter().map(picture).collect();
     let images = serde_json::to_string(&images)
         .map_err(|error| StoreError::corrupt("a list of pictures", error))?;
@@ -122,9 +125,12 @@ pub(super) async fn finish(
         .bind(UnixMillis::now().0)
         .bind(job.to_string())
         .bind(attempt.0)
+        .bind(job.to_string())
         .fetch_all(writer)
         .await?;
-    Ok(if ended.is_empty() { Recorded::Stale } else { Recorded::Yes })
+    Ok(ended.first().map_or(Finished::Stale, |row| {
+        Finished::Yes(rows::job_with_images(row).ok().map(Box::new))
+    }))
 }
 
 fn picture(image: &ImageRecord) -> serde_json::Value {

@@ -33,11 +33,19 @@ macro_rules! pictures {
     };
 }
 
-pub(super) const JOB: &str = concat!(
-    "SELECT jobs.*, owners.subject",
-    pictures!(),
-    "FROM jobs JOIN owners ON owners.id = jobs.owner WHERE jobs.id = ?"
-);
+/// One job, as `rows::job_with_images` reads it.
+macro_rules! one_job {
+    () => {
+        concat!(
+            "SELECT jobs.*, owners.subject",
+            $crate::jobs::store::sqlite::look::pictures!(),
+            "FROM jobs JOIN owners ON owners.id = jobs.owner WHERE jobs.id = ?"
+        )
+    };
+}
+pub(super) use {one_job, pictures};
+
+pub(super) const JOB: &str = one_job!();
 
 // Lists, one statement for each kind of filter, so that each finds its index. The parameters are the same
 // everywhere: owner, state, before, limit. The cursor of a job that is not there ends the list.

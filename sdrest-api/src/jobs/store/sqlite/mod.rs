@@ -17,8 +17,8 @@ use crate::jobs::{
     job::{ImageRecord, Job, NewJob, OwnedImage, Page},
     state::JobState,
     store::{
-        Answer, Blame, Claim, ClaimRequest, Counts, Inserted, JobFilter, JobStore, Limits,
-        Recorded, Refusal, Requeued, StoreError,
+        Answer, Blame, Claim, ClaimRequest, Counts, Finished, Inserted, JobFilter, JobStore,
+        Limits, Recorded, Refusal, Requeued, StoreError,
     },
 };
 use futures::FutureExt;
@@ -130,7 +130,7 @@ impl JobStore for SqliteStore {
         job: JobId,
         attempt: Attempt,
         images: Vec<ImageRecord>,
-    ) -> Answer<'_, Recorded> {
+    ) -> Answer<'_, Finished> {
         async move {
             let writer = &mut self.write.lock().await.durable;
             let finished = advance::finish(writer, job, attempt, images).await;
