@@ -29,10 +29,13 @@ pub enum ConfigurationError {
     Key { files: String, table: &'static str, message: String },
 }
 
+/// Reads a file.
+type Text = fn(&Path) -> io::Result<String>;
+
 /// What the programs read with; nothing here opens a file itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
-    pub text: fn(&Path) -> io::Result<String>,
+    pub text: Text,
     /// The files of a folder.
     pub files: fn(&Path) -> io::Result<Vec<PathBuf>>,
 }
@@ -187,7 +190,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_file() {
         const NAMED: &str = "/x/named.toml";
-        let cases: [(fn(&Path) -> io::Result<String>, &str); 7] = [
+        let cases: [(Text, &str); 7] = [
             (|_| Ok("[apy]\n".into()), "`apy`"),
             (|_| Ok("authd = 3\n".into()), "`authd`"),
             (|_| Ok("[authd\n".into()), "authd"),

@@ -34,6 +34,7 @@ impl SubmitPermit for Allowed {}
 
 pub(crate) fn new_job(owner: Subject) -> NewJob {
     NewJob {
+        id: JobId::random(),
         owner,
         owner_name: "somebody".to_owned(),
         kind: JobKind::TextToImage,
