@@ -1,5 +1,5 @@
-//! authd's verbs, each one method, so that nobody above knows of RPC. While there is no connection, they say so
-//! at once.
+//! authd's verbs, each one method, so that nobody above knows of RPC. While there is no connection they wait for one
+//! a moment, as after a restart of authd, and then say so.
 
 use crate::auth::Voucher;
 use futures::future::BoxFuture;
@@ -20,6 +20,8 @@ use tokio::{sync::watch, time::Instant};
 pub(super) const SHORT: Duration = Duration::from_secs(5);
 /// What a verb may take that answers when it is on disk, or that asks the account database.
 const DURABLE: Duration = Duration::from_secs(30);
+/// How long a verb waits for a connection that is being made anew.
+const COMES_BACK: Duration = Duration::from_secs(3);
 /// How soon a question may be asked again to which there was no news.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,17 +45,17 @@ impl Verbs {
 
     pub async fn begin(&self, login: BeginLogin) -> Result<Step, Fault> {
         let patience = wait(login.wait_ms);
-        answer(self.client()?.begin(deadline(patience), login).await)?
+        answer(self.client().await?.begin(deadline(patience), login).await)?
     }
 
     pub async fn respond(&self, respond: Respond) -> Result<Step, Fault> {
         let patience = wait(respond.wait_ms);
-        answer(self.client()?.respond(deadline(patience), respond).await)?
+        answer(self.client().await?.respond(deadline(patience), respond).await)?
     }
 
     pub async fn poll(&self, poll: Poll) -> Result<Step, Fault> {
         let patience = wait(poll.wait_ms);
-        answer(self.client()?.poll(deadline(patience), poll).await)?
+        answer(self.client().await?.poll(deadline(patience), poll).await)?
     }
 
     /// A poll for who asks again and again: an answer without news that came early is held back, so that asking
@@ -74,19 +76,19 @@ impl Verbs {
         conversation: ConversationRef,
         request: RequestId,
     ) -> Result<(), Fault> {
-        answer(self.client()?.cancel(deadline(SHORT), conversation, request).await)?
+        answer(self.client().await?.cancel(deadline(SHORT), conversation, request).await)?
     }
 
     pub async fn login_peer(&self, login: PeerLogin) -> Result<Grant, Fault> {
-        answer(self.client()?.login_peer(deadline(DURABLE), login).await)?
+        answer(self.client().await?.login_peer(deadline(DURABLE), login).await)?
     }
 
     pub async fn refresh(&self, token: RefreshToken, request: RequestId) -> Result<Grant, Fault> {
-        answer(self.client()?.refresh(deadline(DURABLE), token, request).await)?
+        answer(self.client().await?.refresh(deadline(DURABLE), token, request).await)?
     }
 
     pub async fn logout(&self, token: BearerToken, request: RequestId) -> Result<(), Fault> {
-        answer(self.client()?.logout(deadline(DURABLE), token, request).await)?
+        answer(self.client().await?.logout(deadline(DURABLE), token, request).await)?
     }
 
     pub async fn make_key(
@@ -95,7 +97,7 @@ impl Verbs {
         new: NewKey,
         request: RequestId,
     ) -> Result<MadeKey, Fault> {
-        answer(self.client()?.make_key(deadline(DURABLE), token, new, request).await)?
+        answer(self.client().await?.make_key(deadline(DURABLE), token, new, request).await)?
     }
 
     pub async fn list_keys(
@@ -104,7 +106,7 @@ impl Verbs {
         whose: Whose,
         request: RequestId,
     ) -> Result<Vec<KeyInfo>, Fault> {
-        answer(self.client()?.list_keys(deadline(SHORT), token, whose, request).await)?
+        answer(self.client().await?.list_keys(deadline(SHORT), token, whose, request).await)?
     }
 
     pub async fn revoke_key(
@@ -113,11 +115,13 @@ impl Verbs {
         key: KeyId,
         request: RequestId,
     ) -> Result<(), Fault> {
-        answer(self.client()?.revoke_key(deadline(DURABLE), token, key, request).await)?
+        answer(self.client().await?.revoke_key(deadline(DURABLE), token, key, request).await)?
     }
 
-    fn client(&self) -> Result<AuthdClient, Fault> {
-        self.0.borrow().clone().ok_or_else(unavailable)
+    async fn client(&self) -> Result<AuthdClient, Fault> {
+        let mut connection = self.0.subscribe();
+        let there = tokio::time::timeout(COMES_BACK, connection.wait_for(Option::is_some)).await;
+        there.ok().and_then(Result::ok).and_then(|client| client.clone()).ok_or_else(unavailable)
     }
 }
 
@@ -128,8 +132,10 @@ impl Voucher for Verbs {
         key: ApiKey,
         request: RequestId,
     ) -> BoxFuture<'static, Result<KeyHolder, Fault>> {
-        let client = self.client();
-        Box::pin(async move { answer(client?.check_key(deadline(DURABLE), key, request).await)? })
+        let verbs = self.clone();
+        Box::pin(async move {
+            answer(verbs.client().await?.check_key(deadline(DURABLE), key, request).await)?
+        })
     }
 
     fn introspect(
@@ -137,8 +143,10 @@ impl Voucher for Verbs {
         token: BearerToken,
         request: RequestId,
     ) -> BoxFuture<'static, Result<Claims, Fault>> {
-        let client = self.client();
-        Box::pin(async move { answer(client?.introspect(deadline(SHORT), token, request).await)? })
+        let verbs = self.clone();
+        Box::pin(async move {
+            answer(verbs.client().await?.introspect(deadline(SHORT), token, request).await)?
+        })
     }
 }
 

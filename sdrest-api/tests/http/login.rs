@@ -215,6 +215,22 @@ async fn tokens_go_on_without_authd_and_it_is_found_again() {
     assert_eq!(login(&server, json!({"username": "alice", "password": "right"})).await.status, 200);
 }
 
+/// authd restarts, or this process stood still for longer than a deadline: nobody who signs in meanwhile sees it.
+#[tokio::test]
+async fn a_login_waits_a_moment_for_an_authd_that_comes_back() {
+    let mut server = Server::start(AuthMode::Pam).await;
+    server.listening.take().unwrap().shutdown().await;
+    until_health(&server, "degraded").await;
+    let body = json!({"username": "alice", "password": "right"});
+    let (authd, socket) = (server.authd.clone(), server.socket.clone());
+    let comes_back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        authd.listen(&socket)
+    };
+    let (answer, _listening) = tokio::join!(login(&server, body), comes_back);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
 #[tokio::test]
 async fn without_authentication_everybody_is_anonymous() {
     let server = Server::start(AuthMode::None).await;
