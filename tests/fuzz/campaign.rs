@@ -37,8 +37,10 @@ const FEW: usize = 30;
 const LEAST: u64 = 50;
 /// The longest time for one input.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// After this the process is ended: the input would never have come back.
-const HANG: Duration = Duration::from_secs(60);
+/// The watch looks this often, and an input that it finds at work so many times in a row hangs. Time that the whole
+/// process stood still does not count.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 120;
 /// Private memory of the whole process: many times the largest frame, little beside what a length can say.
 const MEMORY: u64 = 1024 * 1024 * 1024;
 
@@ -227,7 +229,7 @@ impl Budget {
             Clock::Processor => self.used() >= whole,
             Clock::Wall => wall >= whole && count >= self.seconds * LEAST,
         };
-        let limit = whole * BUSY + HANG;
+        let limit = whole * BUSY + LOOK * LOOKS;
         assert!(over || wall < limit, "{name}: the machine is too busy: {}", self.spent(count));
         !over
     }
@@ -253,8 +255,8 @@ struct Watch {
     current: Arc<Mutex<Current>>,
 }
 
-/// The input at work, and since when.
-type Current = Option<(Instant, Vec<u8>)>;
+/// The input at work, and how often it was found there.
+type Current = Option<(u32, Vec<u8>)>;
 
 impl Watch {
     fn start(name: &'static str) -> Self {
@@ -262,14 +264,15 @@ impl Watch {
         let current = Arc::downgrade(&watch.current);
         std::thread::spawn(move || {
             while let Some(current) = current.upgrade() {
-                if let Some((since, input)) = &*current.lock().unwrap()
-                    && since.elapsed() > HANG
-                {
-                    eprintln!("{name}: hangs at {}", hex(input));
-                    std::process::abort();
+                if let Some((found, input)) = &mut *current.lock().unwrap() {
+                    *found += 1;
+                    if *found > LOOKS {
+                        eprintln!("{name}: hangs at {}", hex(input));
+                        std::process::abort();
+                    }
                 }
                 drop(current);
-                std::thread::sleep(Duration::from_millis(500));
+                std::thread::sleep(LOOK);
             }
         });
         watch
@@ -289,7 +292,7 @@ impl Watch {
 
     fn once(&self, input: &[u8], examine: &mut impl FnMut(&[u8]) -> bool) -> (bool, Duration) {
         let begun = Instant::now();
-        *self.current.lock().unwrap() = Some((begun, input.to_vec()));
+        *self.current.lock().unwrap() = Some((0, input.to_vec()));
         let taken = catch_unwind(AssertUnwindSafe(|| examine(input)));
         let taken = taken.unwrap_or_else(|_| panic!("{}: fails at {}", self.name, hex(input)));
         *self.current.lock().unwrap() = None;
