@@ -13,11 +13,12 @@ use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use patience::Impatient;
+use sdrest_proto::transport;
 use shares::Shares;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr, TcpListener as StdTcp},
-    os::unix::{fs::PermissionsExt, net::UnixListener as StdUnix},
+    os::unix::net::UnixListener as StdUnix,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -107,9 +108,7 @@ impl Door {
                     StdTcp::bind(address).with_context(|| format!("cannot listen on {address}"))?;
                 Self::tcp(listener)
             }
-            Listen::Unix(path) => {
-                Self::unix(bind_unix(path).with_context(|| format!("cannot listen on {listen}"))?)
-            }
+            Listen::Unix(path) => Self::unix(transport::listen(path)?),
         }
     }
 
@@ -174,26 +173,6 @@ fn inherited() -> Result<Option<Door>> {
             Err(error).context("the handed-over socket is neither a TCP nor a Unix listener")
         }
     }
-}
-
-/// Replaces a socket that nobody listens on any more. Its group may connect; the directory decides who
-/// gets that far.
-fn bind_unix(path: &Path) -> std::io::Result<StdUnix> {
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::AddrInUse,
-                "another process listens there",
-            ));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)?
-        }
-        Err(_) => {}
-    }
-    let listener = StdUnix::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 /// Serves until `stop`, then lets what is under way finish.

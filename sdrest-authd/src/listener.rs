@@ -25,15 +25,9 @@ impl Passed {
         let passed = at.map(|index| self.fds.take_unix_listener(index)).transpose()?.flatten();
         let listener = match passed {
             Some(listener) => listener,
-            None => bind(path)?,
+            None => transport::listen(path)?,
         };
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    transport::bind(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
-    })
 }

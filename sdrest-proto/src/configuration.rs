@@ -10,11 +10,11 @@ use std::{
 use thiserror::Error;
 
 /// Where it is, where no flag names another.
-pub const FILE: &str = "/etc/sdrest/sdrest.toml";
+const FILE: &str = "/etc/sdrest/sdrest.toml";
 /// The folder beside it, whose files come after it.
-pub const FOLDER: &str = "/etc/sdrest/conf.d";
+const FOLDER: &str = "/etc/sdrest/conf.d";
 /// The tables, one for each program that reads any.
-pub const TABLES: [&str; 3] = ["api", "authd", "worker"];
+const TABLES: [&str; 3] = ["api", "authd", "worker"];
 
 /// A file that is not right.
 #[derive(Debug, Error)]

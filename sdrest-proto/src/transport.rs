@@ -12,14 +12,14 @@ use crate::{
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
     time::{Duration, Instant},
 };
 use tarpc::context;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
+    net::UnixStream,
     time::timeout,
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -73,26 +73,24 @@ pub struct TrustedPeer {
     pub pid: Option<i32>,
 }
 
-/// As `bind`, for a runtime that is there already.
+/// Binds a listening socket with mode 0660, nonblocking, replacing a socket that nobody listens on any more.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    UnixListener::from_std(bind(path)?)
+    bind(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+    })
 }
 
-/// Binds a listening socket with mode 0660, nonblocking, replacing a socket that nobody listens on any more.
-pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!("another process already listens on {}", path.display()),
-            ));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process already does"));
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)?
         }
         Err(_) => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
     Ok(listener)

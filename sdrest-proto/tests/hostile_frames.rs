@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 use tarpc::server::{BaseChannel, Channel};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{UnixListener, UnixStream},
     time::timeout,
 };
 
@@ -57,7 +57,7 @@ fn me() -> TrustedUids {
 async fn serve() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
-    let listener = listen(&path).unwrap();
+    let listener = UnixListener::from_std(listen(&path).unwrap()).unwrap();
     let (report, panics) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
@@ -202,7 +202,8 @@ async fn a_stranger_and_another_protocol_are_refused_by_name() {
     let overflow = TrustedUids::new([65534]);
     assert!(!overflow.contains(65534));
 
-    let listener = listen(&fixture.path.with_extension("old")).unwrap();
+    let old = listen(&fixture.path.with_extension("old")).unwrap();
+    let listener = UnixListener::from_std(old).unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut hello = [0; 64];
@@ -221,7 +222,9 @@ async fn a_stranger_and_another_protocol_are_refused_by_name() {
 #[tokio::test]
 async fn a_second_listener_is_refused_and_a_dead_one_replaced() {
     let fixture = serve().await;
-    assert_eq!(listen(&fixture.path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let taken = listen(&fixture.path).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(taken.to_string().contains(&*fixture.path.to_string_lossy()), "{taken}");
     let dead = fixture.path.with_extension("dead");
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
     assert!(listen(&dead).is_ok());

@@ -30,16 +30,10 @@ pub fn listener(path: &Path) -> io::Result<UnixListener> {
     };
     let listener = match listener {
         Some(listener) => listener,
-        None => bind(path)?,
+        None => transport::listen(path)?,
     };
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    transport::bind(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
-    })
 }
 
 /// The line to the service manager; nobody may be at its other end.

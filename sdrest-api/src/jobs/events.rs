@@ -118,17 +118,17 @@ struct Entry {
     ended: Arc<OnceLock<Box<Job>>>,
 }
 
-/// A job that somebody waits for.
+/// A job that somebody watches.
 #[derive(Debug)]
-pub struct Awaited {
-    live: watch::Receiver<Live>,
+pub struct Watched {
+    pub live: watch::Receiver<Live>,
     ended: Arc<OnceLock<Box<Job>>>,
 }
 
-impl Awaited {
+impl Watched {
     /// Returns when the job has ended, or the hub has forgotten it: then the store knows. Gives the job as its end
     /// was recorded, where that was told.
-    pub async fn end(mut self) -> Option<Job> {
+    pub async fn end(&mut self) -> Option<Job> {
         let _ = self.live.wait_for(|live| live.state.is_terminal()).await;
         self.ended.get().map(|job| Job::clone(job))
     }
@@ -147,18 +147,13 @@ impl EventHub {
 
     /// Watches a job. Look at the store after this call, not before: an end that was recorded earlier than
     /// it is not announced again.
-    pub fn watch(&self, job: JobId) -> watch::Receiver<Live> {
-        self.await_end(job).live
-    }
-
-    /// Watches a job for its end alone; as with `watch`, look at the store after this call, not before.
-    pub fn await_end(&self, job: JobId) -> Awaited {
+    pub fn watch(&self, job: JobId) -> Watched {
         let mut live = self.live();
         let entry = live.entry(job).or_insert_with(|| Entry {
             live: watch::channel(Live::new()).0,
             ended: Arc::default(),
         });
-        Awaited { live: entry.live.subscribe(), ended: Arc::clone(&entry.ended) }
+        Watched { live: entry.live.subscribe(), ended: Arc::clone(&entry.ended) }
     }
 
     /// What is known of a job, if anything.
@@ -223,7 +218,7 @@ mod tests {
     fn ids_grow_over_attempts_and_end_at_the_top() {
         let hub = EventHub::default();
         let job = JobId::random();
-        let mut seen = hub.watch(job);
+        let mut seen = hub.watch(job).live;
         let mut last = seen.borrow_and_update().id;
         for attempt in 1..3 {
             hub.begin(job, Attempt(attempt), 100);

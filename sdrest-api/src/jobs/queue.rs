@@ -4,7 +4,7 @@
 
 use crate::jobs::{
     error::JobError,
-    events::{EventStream, Live},
+    events::{EventStream, Watched},
     job::{ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page, Scope, SubmitPermit},
     shared::{QueueLimits, Shared, detached},
     state::JobState,
@@ -18,7 +18,6 @@ use crate::jobs::{
 use futures::StreamExt;
 use sdrest_proto::id::{ImageId, JobId};
 use std::{future::Future, path::Path, sync::Arc};
-use tokio::sync::watch;
 
 /// Seconds that a refused client is told to wait where nothing was measured yet, and the most it is told.
 const RETRY: std::ops::RangeInclusive<f64> = 5.0..=600.0;
@@ -75,18 +74,18 @@ impl Queue {
         new: NewJob,
         patience: impl Future<Output = ()>,
     ) -> Result<Job, JobError> {
-        let awaited = self.shared.hub.await_end(new.id);
+        let mut watched = self.shared.hub.watch(new.id);
         let (job, ended) = match self.accept(permit, new).await? {
-            Inserted::Fresh(job) => (job, or_over(awaited.end(), patience).await),
+            Inserted::Fresh(job) => (job, or_over(watched.end(), patience).await),
             Inserted::Replayed(job) => {
                 // Watches first and looks second, so that no end falls between.
-                let awaited = self.shared.hub.await_end(job.id);
+                let mut watched = self.shared.hub.watch(job.id);
                 match self.shared.store.job(job.id).await {
                     Ok(Some(now)) if now.state.is_terminal() => {
                         self.shared.hub.forget(job.id);
                         (job, Some(now))
                     }
-                    _ => (job, or_over(awaited.end(), patience).await),
+                    _ => (job, or_over(watched.end(), patience).await),
                 }
             }
         };
@@ -204,12 +203,14 @@ impl Queue {
         id: JobId,
         patience: impl Future<Output = ()>,
     ) -> Result<Job, JobError> {
-        let (job, mut live) = self.watched(scope, id).await?;
+        let (job, mut watched) = self.watched(scope, id).await?;
         if job.state.is_terminal() {
             return Ok(self.shared.dress(job).await?);
         }
-        until_ended(&mut live, patience).await;
-        self.job(scope, id).await
+        match or_over(watched.end(), patience).await {
+            Some(ended) => Ok(self.shared.dress(ended).await?),
+            None => self.job(scope, id).await,
+        }
     }
 
     /// Notices of a job with ids above `after`, from what is known now to its end. `TooManyStreams` where the
@@ -220,14 +221,14 @@ impl Queue {
         id: JobId,
         after: Option<u64>,
     ) -> Result<EventStream, JobError> {
-        let (job, live) = self.watched(scope, id).await?;
+        let (job, watched) = self.watched(scope, id).await?;
         let ticket = self
             .shared
             .streams
             .enter(&job.owner, id)
             .ok_or(JobError::TooManyStreams { limit: MAX_STREAMS })?;
         let job = self.shared.dress(job).await?;
-        let notices = watch_job(Arc::clone(&self.shared), job, live, after.unwrap_or(0));
+        let notices = watch_job(Arc::clone(&self.shared), job, watched.live, after.unwrap_or(0));
         // The stream holds its ticket for as long as it lives.
         let held = notices.map(move |notice| {
             let _open = &ticket;
@@ -238,18 +239,14 @@ impl Queue {
 
     /// Watches first and looks second, so that no end falls between. Only what the asker may see is watched. The
     /// job is as the store has it.
-    async fn watched(
-        &self,
-        scope: Scope<'_>,
-        id: JobId,
-    ) -> Result<(Job, watch::Receiver<Live>), JobError> {
+    async fn watched(&self, scope: Scope<'_>, id: JobId) -> Result<(Job, Watched), JobError> {
         self.stored(scope, id).await?;
-        let live = self.shared.hub.watch(id);
+        let watched = self.shared.hub.watch(id);
         let job = self.stored(scope, id).await?;
         if job.state.is_terminal() {
             self.shared.hub.forget(id);
         }
-        Ok((job, live))
+        Ok((job, watched))
     }
 
     /// Figures of the queue, with the asker's own.
@@ -315,13 +312,5 @@ async fn or_over(
     tokio::select! {
         ended = end => ended,
         () = patience => None,
-    }
-}
-
-async fn until_ended(live: &mut watch::Receiver<Live>, patience: impl Future<Output = ()>) {
-    tokio::select! {
-        // An error means that the hub forgot the job; either way the store knows.
-        _ = live.wait_for(|live| live.state.is_terminal()) => {}
-        () = patience => {}
     }
 }

@@ -109,7 +109,10 @@ impl WorkQueue {
         let shared = Arc::clone(&self.shared);
         detached(async move {
             let recorded = shared.store.fail(job, attempt, fault).await?;
-            Ok(announce(&shared, job, JobState::Failed, recorded))
+            if recorded == Recorded::Yes {
+                shared.ended(job, JobState::Failed);
+            }
+            Ok(recorded)
         })
         .await
     }
@@ -146,11 +149,4 @@ impl WorkQueue {
     pub async fn has_blob(&self, key: String) -> Result<bool, StoreError> {
         self.shared.store.has_blob(key).await
     }
-}
-
-fn announce(shared: &Shared, job: JobId, state: JobState, recorded: Recorded) -> Recorded {
-    if recorded == Recorded::Yes {
-        shared.ended(job, state);
-    }
-    recorded
 }

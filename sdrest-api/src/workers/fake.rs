@@ -24,7 +24,7 @@ use tarpc::{
     context::Context,
     server::{BaseChannel, Channel},
 };
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::timeout};
 
 /// What the jobs of this worker do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ fn sized_picture(side: u32, seed: u64) -> Rgb8Image {
 }
 
 pub(super) fn start(socket: &Path, incarnation: u64, mood: Mood) -> Running {
-    let listener = transport::listen(socket).unwrap();
+    let listener = UnixListener::from_std(transport::listen(socket).unwrap()).unwrap();
     let news = watch::Sender::new(0);
     let worker = FakeWorker { incarnation, mood, state: Arc::default(), news };
     let mut tasks = JoinSet::new();

@@ -30,7 +30,7 @@ use tarpc::{
     context::Context,
     server::{BaseChannel, Channel},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 
 /// The step of a conversation that goes nowhere, and of which every poll is answered at once.
 const STUCK: u32 = 1000;
@@ -108,7 +108,7 @@ impl TestAuthd {
 
     /// Listens until the set is dropped.
     pub(crate) fn listen(&self, path: &Path) -> JoinSet<()> {
-        let listener = transport::listen(path).unwrap();
+        let listener = UnixListener::from_std(transport::listen(path).unwrap()).unwrap();
         let this = self.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {

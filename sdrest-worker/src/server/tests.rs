@@ -16,7 +16,10 @@ use sdrest_proto::{
 };
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
 
 struct Stack {
     _folder: TempDir,
@@ -50,7 +53,7 @@ fn listen(socket: &Path, board: &Arc<Board>, trusted: TrustedUids) {
         capacity: board.capacity() as u32,
         cpu_capability_inside: "NONE".to_owned(),
     };
-    let listener = transport::listen(socket).unwrap();
+    let listener = UnixListener::from_std(transport::listen(socket).unwrap()).unwrap();
     let served = Served { board: Arc::clone(board), description, trusted };
     tokio::spawn(async move {
         let sandboxed =
