@@ -13,10 +13,13 @@ fn main() -> Result<(), String> {
             "{libtorch} holds no libtorch (include/ATen/Version.h); run `make libtorch`"
         ));
     }
+    let mimalloc = std::env::var("DEP_MIMALLOC_INCLUDE_DIR")
+        .map_err(|_| "libmimalloc-sys does not say where its header is")?;
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        .include(mimalloc)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .file("src/shim.cpp")

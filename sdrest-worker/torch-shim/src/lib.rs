@@ -1,7 +1,11 @@
 //! What tch does not reach in libtorch, by way of a small C++ file: ATen's CPU capability, the library's
-//! version and place, the opening of its CUDA half, and what the C library does with freed memory. Follows ATen/Version.h and dlopen(3). It knows no
-//! tensor and no sdrest type; every function is safe to call from any thread.
+//! version and place, the opening of its CUDA half, and the allocator that it runs on (mimalloc). Follows
+//! ATen/Version.h, dlopen(3) and mimalloc.h. It knows no tensor and no sdrest type; every function is safe to call
+//! from any thread.
 
+// Its malloc(3) and the rest of the family take the place of the C library's in whatever links this, libtorch
+// included, which asks for each tensor at an alignment that glibc has no quick answer to.
+use libmimalloc_sys as _;
 use std::{
     ffi::{CStr, CString, c_char, c_int},
     path::{Path, PathBuf},
@@ -29,18 +33,18 @@ fn read_text(fill: impl FnOnce(*mut c_char, usize)) -> String {
         .unwrap_or_default()
 }
 
-/// From now on freed memory stays with the process, so that the next step finds its buffers again: without it
-/// about a third of a step's CPU time goes to fresh pages. For the beginning of `main`.
+/// From now on freed memory stays with the process for ten seconds, so that the next step finds its buffers again
+/// and the kernel need not fill fresh pages with zeros. For the beginning of `main`.
 #[expect(unsafe_code, reason = "the call into shim.cpp")]
 pub fn keep_freed_memory() {
-    // SAFETY: mallopt(3) may be called at any time; the function throws nothing.
+    // SAFETY: an option of mimalloc may be set at any time; the function throws nothing.
     unsafe { sdrest_keep_freed_memory() }
 }
 
 /// Returns freed memory to the kernel, once: for when a model has left memory.
 #[expect(unsafe_code, reason = "the call into shim.cpp")]
 pub fn return_freed_memory() {
-    // SAFETY: malloc_trim(3) may be called from any thread; the function throws nothing.
+    // SAFETY: mi_collect may be called from any thread; the function throws nothing.
     unsafe { sdrest_return_freed_memory() }
 }
 

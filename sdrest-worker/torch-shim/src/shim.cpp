@@ -2,7 +2,7 @@
 // of this file: the caller is Rust.
 #include <ATen/Version.h>
 #include <dlfcn.h>
-#include <malloc.h>
+#include <mimalloc.h>
 #include <torch/headeronly/version.h>
 
 #include <cstring>
@@ -21,17 +21,11 @@ void copy_text(const std::string& text, char* out, size_t capacity) {
 
 extern "C" {
 
-// Lets the C library keep what was freed (mallopt(3)). By default every large buffer of every step is mapped
-// afresh and returned: the kernel fills it with zeros each time, a third of a step's CPU time.
-void sdrest_keep_freed_memory() noexcept {
-  mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, 0x7fffffff);
-  mallopt(M_TOP_PAD, 64 << 20);
-}
+// Lets the allocator keep what was freed for ten seconds: the buffers of a step are those of the next.
+void sdrest_keep_freed_memory() noexcept { mi_option_set(mi_option_purge_delay, 10000); }
 
-// Returns it to the kernel after all, for when a model has left memory (malloc_trim(3)).
-void sdrest_return_freed_memory() noexcept { malloc_trim(0); }
+// Returns it to the kernel after all, for when a model has left memory.
+void sdrest_return_freed_memory() noexcept { mi_collect(true); }
 
 // What ATen's kernels were chosen for ("AVX2", "AVX512", "DEFAULT"), NUL-terminated.
 void sdrest_cpu_capability(char* out, size_t capacity) noexcept {
