@@ -124,8 +124,21 @@ fn changed(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
     Keys::new().sign(&claims)
 }
 
+/// Takes nothing that jsonwebtoken refuses under the same rules.
 fn verify(token: &str) -> Result<(), VerifyError> {
-    verifier().verify(&BearerToken::new(token.to_owned())).map(drop)
+    let answer = verifier().verify(&BearerToken::new(token.to_owned())).map(drop);
+    assert!(answer.is_err() || jsonwebtoken_takes(token), "{token}");
+    answer
+}
+
+fn jsonwebtoken_takes(token: &str) -> bool {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    (validation.leeway, validation.validate_nbf) = (5, true);
+    validation.set_issuer(&["sdrest-authd"]);
+    validation.set_audience(&["sdrest-api"]);
+    validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+    let key = DecodingKey::from_ed_der(&bytes(PUBLIC));
+    decode::<Claims>(token, &key, &validation).is_ok()
 }
 
 /// A token with a header of the caller's choice and the signature of the good one.
@@ -164,6 +177,47 @@ fn a_token_that_was_checked_before_vouches_for_nothing_else() {
     let rotated =
         Verifier::new("sdrest-authd", "sdrest-api", &[Keys::other().verifying()]).unwrap();
     assert!(matches!(rotated.verify(&BearerToken::new(good)), Err(VerifyError::Invalid(_))));
+}
+
+/// Well signed and oddly written: what is taken of it is what jsonwebtoken takes.
+#[test]
+fn tokens_are_read_as_jsonwebtoken_reads_them() {
+    let header = format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{KID}"}}"#);
+    let now = now();
+    let claims = claims(Role::User, SessionId::random(), now).to_string();
+    let exp = format!(r#""exp":{}"#, now + 3600);
+    let odd = |text: &str, member: &str| {
+        let twice = text.replacen('{', &format!("{{{member},"), 1);
+        let escaped = text.replacen("\"a", "\"\\u0061", 1);
+        let more = text.replacen('{', r#"{"\u0000":[[{}]],"#, 1);
+        let spaced = text.replace(':', " :\n\t");
+        let ends = [
+            format!("{text} "),
+            format!("{text}{{}}"),
+            format!("\u{feff}{text}"),
+            format!("[{text}]"),
+        ];
+        [text.to_owned(), twice, escaped, more, spaced, text.to_uppercase(), String::new()]
+            .into_iter()
+            .chain(ends)
+    };
+    let times = ["1e11", "1e400", "99999999999999999999", "-0", "\"9\"", "null", "9999999999.0"];
+    let times = times.map(|value| claims.replace(&exp, &format!(r#""exp":{value}"#)));
+    let bodies = odd(&claims, &exp).chain(times).map(|claims| (header.clone(), claims));
+    let heads = odd(&header, r#""alg":"EdDSA""#).map(|header| (header, claims.clone()));
+    let mut taken = 0;
+    for (header, claims) in heads.chain(bodies) {
+        let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &Keys::new().private, Algorithm::EdDSA);
+        let token = format!("{signed}.{}", signature.unwrap());
+        // Members that a header may not have are refused, which jsonwebtoken leaves to its callers.
+        let plain =
+            jsonwebtoken::decode_header(&token).is_ok_and(|header| header == Keys::new().header());
+        assert_eq!(verify(&token).is_ok(), plain && jsonwebtoken_takes(&token), "{token}");
+        taken += usize::from(verify(&token).is_ok());
+    }
+    assert!((6..20).contains(&taken), "{taken} were taken");
 }
 
 #[test]
