@@ -57,10 +57,12 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Puts credentials where their names stand. A new token each time: an input may sign it out.
+/// Puts credentials where their names stand. They are new, because an input may end them; but one conversation serves
+/// a whole input, which else would wait for as many as it names.
 async fn filled(server: &Server, key: &str, input: &[u8]) -> Vec<u8> {
     let names = [&b"TOKEN"[..], b"KEY", b"ID", b"SECRET", b"JOB"];
     let mut filled = Vec::with_capacity(input.len());
+    let mut id = None;
     let mut rest = input;
     while let Some(first) = rest.first() {
         let Some(name) = names.into_iter().find(|name| rest.starts_with(name)) else {
@@ -72,7 +74,10 @@ async fn filled(server: &Server, key: &str, input: &[u8]) -> Vec<u8> {
         let text = match name {
             b"TOKEN" => server.authd.token(Role::Admin),
             b"KEY" => key.to_owned(),
-            b"ID" => conversation(server).await,
+            b"ID" => match &id {
+                None => id.insert(conversation(server).await).clone(),
+                Some(id) => id.clone(),
+            },
             b"SECRET" => SECRET.to_owned(),
             _ => "01234567-89ab-4cde-8f01-23456789abcd".to_owned(),
         };
