@@ -30,6 +30,7 @@ sdrest-authd.service 7
 sdrest-conversation@.service 14
 sdrest-chauthtok@.service 14
 sdrest-worker@.service 9
+sdrest-worker@.service 9 cuda.conf
 sdrest-conversation@.service 14 oath.conf
 sdrest-conversation@.service 14 google-authenticator.conf
 sdrest-conversation@.service 23 network.conf

@@ -91,12 +91,15 @@ impl Authd {
     /// Follows the session until it breaks, then makes a new one; for ever.
     async fn keep(&self, address: AuthdAddress, mut client: AuthdClient, mut version: u64) {
         loop {
+            let begun = Instant::now();
             let error = tokio::select! {
                 error = self.follow_revocations(&client, version) => error,
                 error = self.heartbeat(&client) => error,
             };
             tracing::warn!(%error, "authd does not answer; tokens stay good until they expire");
             self.verbs.set(None);
+            // An authd that hangs up as soon as it has introduced itself must not turn this into a busy loop.
+            tokio::time::sleep_until(begun + AGAIN).await;
             (client, version) = self.come_back(&address).await;
             self.verbs.set(Some(client.clone()));
             tracing::info!("authd answers again");

@@ -18,6 +18,5 @@ pub mod names;
 pub mod openapi;
 pub mod router;
 pub mod routes;
-pub mod sandbox;
 pub mod telemetry;
 pub mod workers;

@@ -7,13 +7,14 @@
 mod patience;
 mod shares;
 
-use crate::{edge::Peer, sandbox::Sandboxed};
+use crate::edge::Peer;
 use anyhow::{Context, Result, bail};
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use patience::Impatient;
 use sdrest_proto::transport;
+use sdrest_sandbox::Sandboxed;
 use shares::Shares;
 use std::{
     fmt,

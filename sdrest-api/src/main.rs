@@ -17,17 +17,17 @@ use sdrest_api::{
     jobs::{Queue, QueueLimits},
     listener::{Door, serve},
     router::{Surroundings, router},
-    sandbox::{self, Reach, Sandboxed},
     telemetry,
     workers::{WorkerSettings, Workers},
 };
+use sdrest_sandbox::{Reach, Sandboxed};
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<()> {
     // Nobody reads this process's memory, whatever happens next.
-    sandbox::forbid_dumps()?;
+    sdrest_sandbox::forbid_dumps().context("dumps cannot be turned off")?;
     let settings = Settings::load(Cli::parse())?;
     telemetry::start(settings.log_level)?;
 
@@ -39,8 +39,12 @@ fn main() -> Result<()> {
 
     // From here on it can open nothing else, start nothing, and gain nothing.
     let sandboxed = match &settings.no_sandbox {
-        Some(reason) => sandbox::leave_open(reason)?,
-        None => sandbox::enter(&Reach { state: settings.state_dir.clone() })?,
+        Some(reason) => sdrest_sandbox::leave_open(reason)?,
+        None => sdrest_sandbox::close(&Reach {
+            state: vec![settings.state_dir.clone()],
+            // SQLite seeds its generator from it.
+            read: vec!["/dev/urandom".into()],
+        })?,
     };
 
     // The first thread that a client could reach is made inside.

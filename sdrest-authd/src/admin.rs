@@ -6,7 +6,8 @@ use crate::{
     api_keys::KeyOwner,
     audit,
     conversation::denied,
-    service::{Service, blocking, internal},
+    fault::internal,
+    service::{Service, blocking},
     tokens::KeyError,
     users::check_password,
 };
@@ -46,9 +47,9 @@ impl AdminVerbs {
         let admin = self.admin;
         // Audited where it is done: the caller may be gone by then.
         blocking(&self.service, RequestId::random(), move |service| {
-            let done = work(service)?;
-            audit::administered(admin, verb, &on);
-            Ok(done)
+            let done = work(service);
+            audit::administered(admin, verb, &on, done.as_ref().err());
+            done
         })
         .await
     }
@@ -75,7 +76,7 @@ impl AdminVerbs {
         let role = role.ok_or_else(|| denied(Denial::AcctDenied))?;
         let (username, uid) = (account.username.as_str().to_owned(), Some(account.uid));
         let subject = blocking(&self.service, RequestId::random(), move |service| {
-            service.tokens.subject_of(&account).map_err(|error| failed(&error))
+            service.tokens.subject_of(&account).map_err(|error| internal(&error))
         });
         Ok(KeyOwner { subject: subject.await?, username, uid, role })
     }
@@ -84,7 +85,10 @@ impl AdminVerbs {
 /// Ends the sessions of a user and what is remembered of it.
 fn end_all(service: &Service, user: &UserInfo) -> Result<(), Fault> {
     let subject = Subject::internal(user.id);
-    service.tokens.end_sessions(std::slice::from_ref(&subject)).map_err(|error| failed(&error))?;
+    service
+        .tokens
+        .end_sessions(std::slice::from_ref(&subject))
+        .map_err(|error| internal(&error))?;
     service.keys.account_changed(&subject);
     Ok(())
 }
@@ -146,10 +150,10 @@ impl AuthdAdmin for AdminVerbs {
     ) -> Result<UserInfo, Fault> {
         let on = format!("{} role {}", user.as_str(), role.as_str());
         self.change("set_user_role", on, move |service| {
-            let before = service.users.named(&user)?;
-            let user = service.users.set_role(&user, role)?;
-            // Tokens carry the role that was: who has less now must not go on with them.
-            if role < before.role {
+            let (before, user) = service.users.set_role(&user, role)?;
+            // Tokens carry the role that was: who has less now must not go on with them. Asked for once more, it may be
+            // because this failed the first time.
+            if role <= before {
                 end_all(service, &user)?;
             }
             service.keys.account_changed(&Subject::internal(user.id));
@@ -160,9 +164,11 @@ impl AuthdAdmin for AdminVerbs {
 
     async fn remove_user(self, _: Context, user: UserName) -> Result<(), Fault> {
         self.change("remove_user", user.as_str().to_owned(), move |service| {
-            let user = service.users.remove(&user)?;
-            end_all(service, &user)?;
-            service.keys.remove_of(&Subject::internal(user.id))
+            // The record goes last: while it is there, a removal that failed half way can be asked for again.
+            let known = service.users.set_state(&user, UserState::Disabled)?;
+            end_all(service, &known)?;
+            service.keys.remove_of(&Subject::internal(known.id))?;
+            service.users.remove(&user)
         })
         .await
     }
@@ -195,7 +201,7 @@ impl AuthdAdmin for AdminVerbs {
                     Fault::new(ErrorCode::Conflict, error.to_string()).retry_after(seconds)
                 }
                 KeyError::NoRotation => Fault::new(ErrorCode::Conflict, error.to_string()),
-                _ => failed(&error),
+                _ => internal(&error),
             })
         };
         // On its own: a rotation that has begun is settled, whoever hangs up.
@@ -205,20 +211,15 @@ impl AuthdAdmin for AdminVerbs {
             self.service.tokens.settle_key();
             Ok(kid)
         });
-        whole.await.unwrap_or_else(|error| Err(failed(&error)))
+        whole.await.unwrap_or_else(|error| Err(internal(&error)))
     }
 
     async fn revoke_sessions(self, _: Context, user: UserName) -> Result<u32, Fault> {
         self.change("revoke_sessions", user.as_str().to_owned(), move |service| {
             let mut whose = service.tokens.subjects_named(user.as_str());
             whose.extend(service.users.named(&user).map(|user| Subject::internal(user.id)));
-            service.tokens.end_sessions(&whose).map_err(|error| failed(&error))
+            service.tokens.end_sessions(&whose).map_err(|error| internal(&error))
         })
         .await
     }
-}
-
-fn failed(cause: &dyn std::fmt::Display) -> Fault {
-    tracing::error!("administration: {cause}");
-    internal()
 }

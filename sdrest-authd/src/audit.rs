@@ -1,20 +1,31 @@
-//! One line of JSON for each event that matters to whoever looks after the host, on target `audit`. Names are
+//! One line of JSON for each event that matters to whoever looks after the host: to the journal with facility authpriv
+//! where there is one, so that it stands in auth.log too, else to standard error; whatever the log's level is. Names are
 //! shortened and cleaned; prompts, answers, tokens and keys never appear (their ids do). A typed name is shown once
 //! somebody has signed in with it; before that its length and a keyed hash, because people type passwords there.
 
 use crate::{peer::Source, random};
+use nix::sys::stat::fstat;
 use sdrest_proto::{
-    authd::Claims,
+    BUILD,
+    authd::{AuthMode, Claims},
+    error::Fault,
     id::{KeyId, RequestId, SessionId},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashSet,
-    sync::{LazyLock, Mutex, PoisonError},
+    io::{self, Write},
+    os::unix::net::UnixDatagram,
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+const JOURNAL: &str = "/run/systemd/journal/socket";
+const PROGRAM: &str = "sdrest-authd";
+/// syslog(3).
+const AUTHPRIV: u8 = 10;
+const NOTICE: u8 = 5;
 /// Characters of a name that are logged.
 const NAME: usize = 64;
 /// Names remembered; beyond, new ones stay hashed.
@@ -59,6 +70,46 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Where the lines go.
+enum Sink {
+    Journal(UnixDatagram),
+    StandardError,
+}
+
+static SINK: OnceLock<Sink> = OnceLock::new();
+
+/// Connects to the journal, if standard error goes there (systemd.exec(5), JOURNAL_STREAM). Where this is not called
+/// or there is none, lines go to standard error.
+pub(crate) fn open() {
+    let own = fstat(io::stderr()).map(|found| format!("{}:{}", found.st_dev, found.st_ino));
+    let journals = std::env::var("JOURNAL_STREAM");
+    let connected = || {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(JOURNAL).map(|()| socket)
+    };
+    let sink = match (own, journals) {
+        (Ok(own), Ok(journals)) if own == journals => {
+            connected().map_or(Sink::StandardError, Sink::Journal)
+        }
+        _ => Sink::StandardError,
+    };
+    let _ = SINK.set(sink);
+}
+
+/// Writes a line, in the journal's own protocol (systemd's JOURNAL_NATIVE_PROTOCOL) or as it is. Nobody can be told
+/// where that fails.
+fn write(line: &str) {
+    if let Some(Sink::Journal(socket)) = SINK.get() {
+        let entry = format!(
+            "SYSLOG_IDENTIFIER={PROGRAM}\nSYSLOG_FACILITY={AUTHPRIV}\nPRIORITY={NOTICE}\nMESSAGE={line}\n"
+        );
+        if socket.send(entry.as_bytes()).is_ok() {
+            return;
+        }
+    }
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 fn emit(event: &'static str, request: Option<&RequestId>, details: Value) {
     let mut line = json!({ "event": event, "time": unix_now() });
     if let Some(object) = line.as_object_mut() {
@@ -69,7 +120,7 @@ fn emit(event: &'static str, request: Option<&RequestId>, details: Value) {
             object.extend(details);
         }
     }
-    tracing::info!(target: "audit", "{line}");
+    write(&line.to_string());
 }
 
 /// A name fit for a log: no control characters, no characters that turn the line around, not too long.
@@ -79,6 +130,11 @@ pub(crate) fn clean(name: &str) -> String {
             && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     name.chars().filter(shown).take(NAME).collect()
+}
+
+/// authd serves; between this and the line before nothing was heard.
+pub(crate) fn started(mode: AuthMode) {
+    emit("started", None, json!({ "auth": mode.as_str(), "build": BUILD }));
 }
 
 pub(crate) fn conversation_began(request: &RequestId, user: &str, source: &Source) {
@@ -125,8 +181,11 @@ pub(crate) fn password_changed(request: &RequestId, user: &str, result: &str) {
 }
 
 /// What an administrator did, by the uid at the other end of the admin socket.
-pub(crate) fn administered(admin: u32, verb: &'static str, on: &str) {
-    emit("administered", None, json!({ "admin_uid": admin, "verb": verb, "on": clean(on) }));
+/// Also where it failed: half of it may have been done.
+pub(crate) fn administered(admin: u32, verb: &'static str, on: &str, failed: Option<&Fault>) {
+    let result = failed.map_or("done", |fault| fault.code.as_str());
+    let details = json!({ "admin_uid": admin, "verb": verb, "on": clean(on), "result": result });
+    emit("administered", None, details);
 }
 
 /// `by` is a subject, or an administrator.

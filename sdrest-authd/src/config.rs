@@ -13,7 +13,9 @@ use sdrest_proto::{
     configuration::{Configuration, ConfigurationError, Disk, uid_of},
 };
 use std::{
+    fmt::Display,
     fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,7 +32,7 @@ pub(crate) enum ConfigError {
     #[error("the flags cannot be read: {0}")]
     Flags(toml::ser::Error),
     #[error("`{name}` must be {bounds}, got {value}")]
-    Value { name: &'static str, bounds: &'static str, value: String },
+    Value { name: &'static str, bounds: String, value: String },
     #[error("`{name}` must be a number or an account in /etc/passwd, got {user:?}")]
     User { name: &'static str, user: String },
 }
@@ -86,7 +88,6 @@ fn read(named: Option<&Path>, flags: &Settings) -> Result<Settings, ConfigError>
 impl Config {
     pub(crate) fn load(cli: Cli) -> Result<Self, ConfigError> {
         let set = read(cli.config.as_deref(), &cli.settings)?;
-        let numbers = Numbers::read(&set)?;
         let users = Users::read(&set)?;
         let realm = set.auth_realm.unwrap_or_else(|| SERVICE.to_owned());
         let mode = mode(set.auth.as_deref().unwrap_or("pam"))?;
@@ -112,13 +113,20 @@ impl Config {
             issuer: set.issuer.unwrap_or_else(|| format!("urn:sdrest:{realm}")),
             realm: checked_realm(realm)?,
             public_paths: checked_paths(set.public_paths)?,
-            token_lifetime: Duration::from_secs(numbers.minutes * 60),
+            token_lifetime: Duration::from_secs(
+                60 * in_bounds("jwt-expiration", set.jwt_expiration, 60, 1..=10_080)?,
+            ),
             api_uid: users.api,
             conversation_uid: users.conversation,
             admin_uids: users.admins,
-            failure_floor: Duration::from_millis(numbers.floor),
-            step: Duration::from_secs(numbers.step),
-            total: Duration::from_secs(numbers.total),
+            failure_floor: Duration::from_millis(in_bounds(
+                "failure-floor-ms",
+                set.failure_floor_ms,
+                2000,
+                1..=60_000,
+            )?),
+            step: seconds("step_deadline_seconds", set.step_deadline_seconds, 60)?,
+            total: seconds("total_deadline_seconds", set.total_deadline_seconds, 180)?,
             password_prompt: pattern(set.password_prompt)?,
             expose_pam_errors: set.expose_pam_errors.unwrap_or(false),
             throttle: Policy { enabled: set.throttle.unwrap_or(true), ..Policy::default() },
@@ -130,25 +138,6 @@ impl Config {
                 roles: set.roles.unwrap_or_default(),
             },
             log_level: if cli.verbose { Level::DEBUG } else { level(set.log_level.as_deref())? },
-        })
-    }
-}
-
-/// Lifetimes and deadlines, in bounds.
-struct Numbers {
-    minutes: u64,
-    floor: u64,
-    step: u64,
-    total: u64,
-}
-
-impl Numbers {
-    fn read(set: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self {
-            minutes: in_bounds("jwt-expiration", set.jwt_expiration, 60, (1, 10_080))?,
-            floor: in_bounds("failure-floor-ms", set.failure_floor_ms, 2000, (1, 60_000))?,
-            step: in_bounds("step_deadline_seconds", set.step_deadline_seconds, 60, (1, 900))?,
-            total: in_bounds("total_deadline_seconds", set.total_deadline_seconds, 180, (1, 900))?,
         })
     }
 }
@@ -178,59 +167,51 @@ impl Users {
     }
 }
 
+fn wrong(name: &'static str, bounds: &str, value: impl Display) -> ConfigError {
+    ConfigError::Value { name, bounds: bounds.to_owned(), value: value.to_string() }
+}
+
 fn pattern(configured: Option<String>) -> Result<Regex, ConfigError> {
-    Regex::new(configured.as_deref().unwrap_or(PASSWORD_PROMPT)).map_err(|error| {
-        ConfigError::Value {
-            name: "password_prompt",
-            bounds: "a regular expression",
-            value: error.to_string(),
-        }
-    })
+    Regex::new(configured.as_deref().unwrap_or(PASSWORD_PROMPT))
+        .map_err(|error| wrong("password_prompt", "a regular expression", error))
 }
 
 fn level(text: Option<&str>) -> Result<Level, ConfigError> {
-    let text = text.unwrap_or("info");
-    text.parse().map_err(|_| ConfigError::Value {
-        name: "log-level",
-        bounds: "error, warn, info, debug or trace",
-        value: format!("{text:?}"),
-    })
+    let (text, bounds) = (text.unwrap_or("info"), "error, warn, info, debug or trace");
+    text.parse().map_err(|_| wrong("log-level", bounds, format_args!("{text:?}")))
 }
 
 fn mode(text: &str) -> Result<AuthMode, ConfigError> {
-    text.parse().map_err(|_| ConfigError::Value {
-        name: "auth",
-        bounds: "none, jwt, api-key, unix, pam or optional",
-        value: format!("{text:?}"),
-    })
+    let bounds = "none, jwt, api-key, unix, pam or optional";
+    text.parse().map_err(|_| wrong("auth", bounds, format_args!("{text:?}")))
+}
+
+/// A deadline of a login.
+fn seconds(name: &'static str, value: Option<u64>, default: u64) -> Result<Duration, ConfigError> {
+    in_bounds(name, value, default, 1..=900).map(Duration::from_secs)
 }
 
 fn in_bounds(
     name: &'static str,
     value: Option<u64>,
     default: u64,
-    (low, high): (u64, u64),
+    bounds: RangeInclusive<u64>,
 ) -> Result<u64, ConfigError> {
     let value = value.unwrap_or(default);
-    if (low..=high).contains(&value) {
+    if bounds.contains(&value) {
         return Ok(value);
     }
-    Err(ConfigError::Value {
-        name,
-        bounds: "in its range",
-        value: format!("{value}, not in {low} to {high}"),
-    })
+    Err(wrong(name, &format!("between {} and {}", bounds.start(), bounds.end()), value))
 }
 
 /// The realm stands in a quoted string of a header (RFC 9110, section 5.6.4).
 fn checked_realm(realm: String) -> Result<String, ConfigError> {
-    if (1..=128).contains(&realm.len())
-        && realm.chars().all(|c| matches!(c, ' '..='~') && c != '"' && c != '\\')
-    {
+    let fits = |c| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    if (1..=128).contains(&realm.len()) && realm.chars().all(fits) {
         return Ok(realm);
     }
     let bounds = "1 to 128 printable ASCII characters without \" and \\";
-    Err(ConfigError::Value { name: "auth-realm", bounds, value: format!("{realm:?}") })
+    Err(wrong("auth-realm", bounds, format_args!("{realm:?}")))
 }
 
 fn checked_paths(paths: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
@@ -239,11 +220,10 @@ fn checked_paths(paths: Option<Vec<String>>) -> Result<Vec<String>, ConfigError>
     let paths: Vec<String> = paths.collect();
     match paths.iter().find(|path| !path.starts_with('/')) {
         None => Ok(paths),
-        Some(bad) => Err(ConfigError::Value {
-            name: "public-paths",
-            bounds: "a list of paths that each begin with /",
-            value: format!("{bad:?}"),
-        }),
+        Some(bad) => {
+            let bounds = "a list of paths that each begin with /";
+            Err(wrong("public-paths", bounds, format_args!("{bad:?}")))
+        }
     }
 }
 

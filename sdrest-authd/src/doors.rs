@@ -1,10 +1,11 @@
 //! The two sockets: who may come in, and what serves them. The front end's account is refused at the administrators'
 //! door whatever the lists say; members of the group `sdrest-admin` are looked up anew at every connection.
 
-use crate::{admin::AdminVerbs, audit, peer::is_member, server::Verbs, service::Service};
-use futures::StreamExt;
+use crate::{admin::AdminVerbs, audit, server::Verbs, service::Service};
+use futures::{Stream, StreamExt};
 use sdrest_proto::{
     authd::{Authd, AuthdAdmin},
+    configuration::is_member,
     transport::{self, AUTHD, AUTHD_ADMIN, TrustedUids},
 };
 use std::{
@@ -72,13 +73,9 @@ pub(crate) async fn serve(service: Arc<Service>, door: Door) {
             let _place = place;
             match transport::accept(stream, &trusted, AUTHD).await {
                 Ok((_, transport)) => {
-                    BaseChannel::with_defaults(transport)
-                        .max_concurrent_requests(IN_FLIGHT)
-                        .execute(Authd::serve(Verbs(service)))
-                        .for_each(|request| async {
-                            tokio::spawn(request);
-                        })
-                        .await;
+                    let channel =
+                        BaseChannel::with_defaults(transport).max_concurrent_requests(IN_FLIGHT);
+                    answer(channel.execute(Authd::serve(Verbs(service)))).await;
                 }
                 Err(error) => refused(&service, AUTHD.name, &error),
             }
@@ -101,18 +98,23 @@ pub(crate) async fn serve_admin(service: Arc<Service>, door: AdminDoor) {
         tokio::spawn(async move {
             match transport::accept(stream, &trusted, AUTHD_ADMIN).await {
                 Ok((peer, transport)) => {
-                    BaseChannel::with_defaults(transport)
-                        .max_concurrent_requests(IN_FLIGHT)
-                        .execute(AuthdAdmin::serve(AdminVerbs { service, admin: peer.uid }))
-                        .for_each(|request| async {
-                            tokio::spawn(request);
-                        })
-                        .await;
+                    let verbs = AdminVerbs { service, admin: peer.uid };
+                    let channel =
+                        BaseChannel::with_defaults(transport).max_concurrent_requests(IN_FLIGHT);
+                    answer(channel.execute(AuthdAdmin::serve(verbs))).await;
                 }
                 Err(error) => refused(&service, AUTHD_ADMIN.name, &error),
             }
         });
     }
+}
+
+/// Answers the requests of one connection to its end.
+async fn answer(requests: impl Stream<Item = impl Future<Output = ()> + Send + 'static>) {
+    let spawned = requests.for_each(|request| async {
+        tokio::spawn(request);
+    });
+    spawned.await;
 }
 
 async fn next(listener: &UnixListener, name: &'static str) -> Option<UnixStream> {

@@ -17,14 +17,15 @@ mod audit;
 mod cli;
 mod config;
 mod conversation;
+mod digest;
 mod doors;
 mod durable;
+mod fault;
 mod listener;
 mod peer;
 mod privileges;
 mod random;
 mod roles;
-mod sandbox;
 mod server;
 mod service;
 mod standing;
@@ -41,8 +42,8 @@ use cli::Cli;
 use config::Config;
 use doors::{AdminDoor, Door};
 use listener::Passed;
-use sandbox::Sandboxed;
 use sdrest_proto::transport::TrustedUids;
+use sdrest_sandbox::Reach;
 use service::Service;
 use start::Stores;
 use state_dir::StateDir;
@@ -72,6 +73,7 @@ fn run() -> anyhow::Result<()> {
     let no_sandbox = cli.no_sandbox.clone();
     let config = Config::load(cli)?;
     start_log(config.log_level);
+    audit::open();
     let mut passed = Passed::from_environment();
     let front = passed.take_or_bind("authd", &config.socket).context("the front end's socket")?;
     let admin = passed
@@ -81,8 +83,13 @@ fn run() -> anyhow::Result<()> {
     let state = StateDir::open(&config.state_dir)?;
     let data = StateDir::open(&config.data_dir)?;
     let sandboxed = match no_sandbox {
-        Some(reason) => Sandboxed::left_open(&reason),
-        None => sandbox::close(&[state.path(), data.path()])?,
+        Some(reason) => sdrest_sandbox::leave_open(&reason)?,
+        // Members of the administrators' group are looked up at every connection, and /etc/group is a new file after
+        // each change.
+        None => sdrest_sandbox::close(&Reach {
+            state: vec![state.path().to_owned(), data.path().to_owned()],
+            read: vec!["/etc".into()],
+        })?,
     };
     let stores = Stores::load(&config, &state, data, secret)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,6 +144,7 @@ async fn serve(service: Arc<Service>, (front, admin): (Door, AdminDoor)) -> anyh
     let mut interrupted = signal(SignalKind::interrupt())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("serving; auth {}", service.ways.mode.as_str());
+    audit::started(service.ways.mode);
     tokio::select! {
         () = doors::serve(Arc::clone(&service), front) => {}
         () = doors::serve_admin(Arc::clone(&service), admin) => {}
@@ -146,7 +154,7 @@ async fn serve(service: Arc<Service>, (front, admin): (Door, AdminDoor)) -> anyh
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
-    service.keys.save()?;
+    service.keys.save(false)?;
     service.throttle.save()?;
     Ok(())
 }
@@ -158,8 +166,11 @@ async fn keep_house(service: &Arc<Service>) {
         service.table.sweep();
         let service = Arc::clone(service);
         let written = tokio::task::spawn_blocking(move || {
+            let sure = service.tokens.clock_is_sure();
             // Each for itself: what cannot be written must not keep the others from the disk.
-            for written in [service.throttle.save(), service.tokens.sweep(), service.keys.save()] {
+            for written in
+                [service.throttle.save(), service.tokens.sweep(sure), service.keys.save(sure)]
+            {
                 if let Err(error) = written {
                     tracing::error!("{error}");
                 }

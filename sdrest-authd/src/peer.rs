@@ -1,23 +1,6 @@
-//! Who is at the other end: members of a group (read from /etc as text, because this process asks no NSS), and
-//! where a request is said to come from.
+//! Where a request is said to come from.
 
 use std::net::{IpAddr, Ipv6Addr};
-
-/// Whether an account is in a group: as its primary one, or as a listed member. By the text of /etc/passwd and
-/// /etc/group; groups of a directory do not count.
-pub(crate) fn is_member(uid: u32, group: &str, passwd: &str, groups: &str) -> bool {
-    let Some(line) = groups.lines().find(|line| line.split(':').next() == Some(group)) else {
-        return false;
-    };
-    let (gid, members) = (line.split(':').nth(2), line.split(':').nth(3).unwrap_or_default());
-    let own =
-        |line: &&str| line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid);
-    passwd.lines().filter(own).any(|line| {
-        let name = line.split(':').next().unwrap_or_default();
-        let primary = gid.is_some() && line.split(':').nth(3) == gid;
-        !name.is_empty() && (primary || members.split(',').any(|member| member == name))
-    })
-}
 
 /// Where a request came from, as far as limits are concerned: an IPv4 address, the /64 of an IPv6 address, or this
 /// machine. The front end says so; it can lie, and gains only that its own limits count wrongly.
@@ -72,16 +55,6 @@ impl std::hash::Hash for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn members_are_listed_or_have_it_as_their_primary_group() {
-        let passwd = "a:x:1001:1001::/:/\nb:x:1002:50::/:/\nc:x:1003:1003::/:/\nbroken\n";
-        let groups = "other:x:51:c\nsdrest-admin:x:50:a,x\nsdrest-admins:x:52:c\nbroken\n";
-        let member = |uid| is_member(uid, "sdrest-admin", passwd, groups);
-        assert!(member(1001) && member(1002));
-        assert!(!member(1003) && !member(9) && !is_member(1001, "none", passwd, groups));
-        assert!(!is_member(1001, "sdrest-admin", "a:x:1001", "sdrest-admin"));
-    }
 
     #[test]
     fn an_ipv6_host_cannot_change_its_source() {

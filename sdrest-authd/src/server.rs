@@ -17,6 +17,7 @@ use sdrest_proto::{
     error::{ErrorCode, Fault},
     health::Health,
     id::{KeyId, RequestId},
+    identity::Role,
     login::{BeginLogin, ConversationRef, Grant, PeerLogin, Poll, Respond, Step},
     secret::{ApiKey, BearerToken, RefreshToken},
 };
@@ -30,11 +31,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(crate) struct Verbs(pub(crate) Arc<Service>);
 
 impl Verbs {
-    /// Whether the account of a refresh token's session is still good; a definite no ends the session.
-    async fn renewed(&self, token: &RefreshToken, request: RequestId) -> Result<Renewed, Fault> {
-        let Some((id, session)) = self.0.tokens.session_of(token) else {
-            return Ok(Renewed::NoSession);
-        };
+    /// The role that the account of a refresh token's session has now; a definite no ends the session. Nothing where
+    /// the token opens no session: spending it says why.
+    async fn renewed(
+        &self,
+        token: &RefreshToken,
+        request: RequestId,
+    ) -> Result<Option<Role>, Fault> {
+        let Some((id, session)) = self.0.tokens.session_of(token) else { return Ok(None) };
         let owner = Owner { subject: &session.subject, uid: session.uid };
         let standing = if self.0.ways.begins(owner.subject) {
             self.0.standings.of(&owner).await
@@ -42,7 +46,7 @@ impl Verbs {
             Standing::Ended(denied(Denial::AcctDenied))
         };
         match standing {
-            Standing::Good(role) => Ok(Renewed::As(role)),
+            Standing::Good(role) => Ok(Some(role)),
             Standing::Unsure(fault) => {
                 audit::refresh_refused(&request, id, fault.code.as_str());
                 Err(fault)
@@ -52,7 +56,7 @@ impl Verbs {
                 audit::refresh_refused(&request, id, why);
                 let subject = session.subject;
                 blocking(&self.0, request, move |service| {
-                    service.tokens.end_session((id, &subject), why, &request)?;
+                    service.tokens.end_known(id, &subject, why, &request)?;
                     // Its keys are asked about again at their next use.
                     service.keys.account_changed(&subject);
                     Ok(())
@@ -79,13 +83,6 @@ impl Verbs {
         let request = login.request;
         blocking(&self.0.tokens, request, move |tokens| tokens.grant_peer(&account, &request)).await
     }
-}
-
-/// What is known before a refresh token is spent.
-enum Renewed {
-    As(sdrest_proto::identity::Role),
-    /// The token opens nothing; spending it says why.
-    NoSession,
 }
 
 impl Authd for Verbs {
@@ -214,10 +211,7 @@ impl Authd for Verbs {
         token: RefreshToken,
         request: RequestId,
     ) -> Result<Grant, Fault> {
-        let role = match self.renewed(&token, request).await? {
-            Renewed::As(role) => Some(role),
-            Renewed::NoSession => None,
-        };
+        let role = self.renewed(&token, request).await?;
         blocking(&self.0.tokens, request, move |tokens| tokens.refresh(&token, role, &request))
             .await
     }

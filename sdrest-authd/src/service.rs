@@ -3,8 +3,8 @@
 
 use crate::{
     api_keys::ApiKeys,
-    conversation::{Backend, Entry, State, Table, gone},
-    sandbox::Sandboxed,
+    conversation::{Backend, Entry, State, Table, gone, milliseconds},
+    fault::internal_in,
     standing::{Standings, internal_id},
     throttle::Throttle,
     tokens::TokenIssuer,
@@ -20,12 +20,13 @@ use sdrest_proto::{
     identity::Subject,
     login::{LoginState, Step},
 };
+use sdrest_sandbox::Sandboxed;
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// How people sign in here.
@@ -160,19 +161,8 @@ pub(crate) async fn blocking<R: Send + Sync + 'static, T: Send + 'static>(
     work: impl FnOnce(&R) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let room = Arc::clone(room);
-    tokio::task::spawn_blocking(move || work(&room)).await.unwrap_or_else(|error| {
-        tracing::error!(request_id = %request, "a verb: {error}");
-        Err(internal())
-    })
-}
-
-/// The cause is in the log already.
-pub(crate) fn internal() -> Fault {
-    Fault::new(ErrorCode::Internal, "the login service failed; its log says why")
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+    let done = tokio::task::spawn_blocking(move || work(&room)).await;
+    done.unwrap_or_else(|error| Err(internal_in(&request, &error)))
 }
 
 #[cfg(test)]

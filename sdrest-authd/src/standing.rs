@@ -5,6 +5,7 @@
 use crate::{
     admission::Admission,
     conversation::{KnownAccount, Questions, denied},
+    fault::internal,
     tokens::TokenIssuer,
     users::Users,
 };
@@ -67,20 +68,14 @@ impl Standings {
         let now = tokio::task::spawn_blocking(move || tokens.subject_of(&account)).await;
         let now = match now {
             Ok(Ok(now)) => now,
-            Ok(Err(error)) => return unknown(&error),
-            Err(error) => return unknown(&error),
+            Ok(Err(error)) => return Standing::Unsure(internal(&error)),
+            Err(error) => return Standing::Unsure(internal(&error)),
         };
         match role.filter(|_| now == *subject) {
             Some(role) => Standing::Good(role),
             None => Standing::Ended(denied(Denial::AcctDenied)),
         }
     }
-}
-
-fn unknown(cause: &dyn std::fmt::Display) -> Standing {
-    tracing::error!("accounts: {cause}");
-    let message = "the login service failed; its log says why";
-    Standing::Unsure(Fault::new(ErrorCode::Internal, message))
 }
 
 fn of_denial(denial: Denial) -> Standing {

@@ -4,23 +4,28 @@
 use crate::{
     api_keys::ApiKeys,
     config::{Config, SecretSource},
-    conversation::{ConversationSocket, Limits, Pacing, PamWay, Parts, Probed, Table},
+    conversation::{
+        ConversationSocket, Limits, Pacing, PamWay, Probed, Slots, Surroundings, Table,
+    },
     random,
-    sandbox::Sandboxed,
     service::{Service, Ways},
     standing::Standings,
     state_dir::StateDir,
     throttle::Throttle,
-    tokens::{AccessTokens, KeyRing, SharedSecret, Signer, TokenIssuer},
+    tokens::{AccessTokens, Signer, TokenIssuer},
     users::Users,
 };
 use anyhow::{Context, bail};
 use sdrest_proto::{authd::AuthMode, secret::Answer, transport::TrustedUids};
+use sdrest_sandbox::Sandboxed;
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 use zeroize::Zeroizing;
@@ -80,10 +85,7 @@ impl Stores {
         data: StateDir,
         secret: Option<Zeroizing<Vec<u8>>>,
     ) -> anyhow::Result<Self> {
-        let signer = match secret {
-            Some(secret) => Signer::Hs256(SharedSecret::new(&secret)),
-            None => Signer::EdDsa(KeyRing::load_or_make(&data)?),
-        };
+        let signer = Signer::load(&data, secret.as_ref().map(|secret| secret.as_slice()))?;
         let lifetime = config.token_lifetime.as_secs();
         let access = AccessTokens::new(signer, config.issuer.clone(), lifetime);
         let users = Arc::new(Users::load(&data)?);
@@ -111,12 +113,12 @@ pub(crate) async fn service(
     let program = socket(config.conversation_socket.clone());
     let asked = asked_of_pam(&config, &program).await?;
     let ways = Ways { mode: config.mode, pam: asked == AskedOfPam::Logins };
-    let admission = Arc::new(config.admission.clone());
+    let (admission, limits) = (Arc::new(config.admission.clone()), Limits::default());
     let pam = ways.pam.then(|| PamWay {
         service: config.pam_service.clone(),
         change: config.change_socket.clone().map(socket),
     });
-    let parts = Parts {
+    let around = Surroundings {
         socket: program,
         pam,
         account_service: (asked != AskedOfPam::Nothing).then(|| config.pam_service.clone()),
@@ -129,8 +131,10 @@ pub(crate) async fn service(
         },
         throttle: Arc::clone(&stores.throttle),
         admission: Arc::clone(&admission),
+        slots: Slots::new(limits.running),
+        reachable: AtomicBool::new(true),
     };
-    let table = Table::new(parts, Limits::default());
+    let table = Table::new(around, limits);
     if ways.internal() {
         let nobody = Answer::new(random::text().context("random numbers")?);
         let dummy = table.questions().hash(nobody).await;

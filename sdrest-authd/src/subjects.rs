@@ -19,12 +19,6 @@ struct Seen {
 
 pub(crate) struct Subjects(Durable<u32, Seen>);
 
-/// Who an account is, and as what its uid was known until just now, if that was somebody else.
-pub(crate) struct Known {
-    pub(crate) subject: Subject,
-    pub(crate) before: Option<Subject>,
-}
-
 impl Subjects {
     pub(crate) fn load(dir: &StateDir) -> Result<Self, StateError> {
         let seen: Durable<u32, Seen> = Durable::load(dir, FILE)?;
@@ -33,19 +27,25 @@ impl Subjects {
     }
 
     /// The subject for this account now; on disk before it is answered. Blocks for a disk write where the account is
-    /// new.
-    pub(crate) fn of(&self, uid: u32, name: &str) -> Result<Known, StateError> {
+    /// new. Where the uid was somebody else's, `end` takes from that one first: if it fails, nothing has changed and
+    /// the next login asks again.
+    pub(crate) fn of(
+        &self,
+        uid: u32,
+        name: &str,
+        end: impl FnOnce(Subject) -> Result<(), StateError>,
+    ) -> Result<Subject, StateError> {
         self.0.change(|seen, changes| {
-            let other = match seen.get(&uid) {
-                Some(known) if known.name == name => {
-                    return Ok(Known { subject: Subject::unix(uid, known.epoch), before: None });
+            let epoch = match seen.get(&uid) {
+                Some(known) if known.name == name => return Ok(Subject::unix(uid, known.epoch)),
+                Some(other) => {
+                    end(Subject::unix(uid, other.epoch))?;
+                    other.epoch.saturating_add(1)
                 }
-                other => other,
+                None => 1,
             };
-            let epoch = other.map_or(1, |other| other.epoch.saturating_add(1));
             changes.insert(uid, Some(Seen { name: name.to_owned(), epoch }));
-            let before = other.map(|other| Subject::unix(uid, other.epoch));
-            Ok(Known { subject: Subject::unix(uid, epoch), before })
+            Ok(Subject::unix(uid, epoch))
         })
     }
 
@@ -71,8 +71,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
         let of = |subjects: &Subjects, uid, name| {
-            let known = subjects.of(uid, name).unwrap();
-            (known.subject, known.before)
+            let mut before = None;
+            let end = |subject| {
+                before = Some(subject);
+                Ok(())
+            };
+            let now = subjects.of(uid, name, end).unwrap();
+            (now, before)
         };
         let subjects = Subjects::load(&dir).unwrap();
         assert_eq!(of(&subjects, 1000, "alice"), (Subject::unix(1000, 1), None));

@@ -1,19 +1,19 @@
 //! How long to wait after wrong answers: a delay that grows with the failures of one user from one source, a milder
 //! one for a source alone, and a short one for a user wherever they come from: the front end names the source, and a
-//! hostile one could name another for each guess. Nobody is locked out: another source has its own count, and the
-//! user's alone never asks for more than a few seconds. Within the delay even the right password waits. The counts are on disk within a second, under keyed hashes: people type passwords
+//! hostile one could name another for each guess. Another source has its own count, and the user's alone never asks
+//! for more than a few seconds, though whoever goes on guessing from ever new networks renews them. Within the delay even the right password waits. The counts are on disk within a second, under keyed hashes: people type passwords
 //! into the field for the name.
 
 use crate::{
     audit,
+    digest::Digest,
     peer::Source,
     random,
     state_dir::{StateDir, StateError},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sdrest_proto::error::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     sync::{
@@ -68,26 +68,13 @@ impl Default for Policy {
 struct Count {
     failures: u32,
     last: u64,
+    /// With how many of them a delay was last audited: once for each, however often somebody knocks meanwhile.
+    #[serde(skip)]
+    told: u32,
 }
 
-/// Whose count it is: half of a SHA-256, on disk as base64url.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Key([u8; 16]);
-
-impl From<Key> for String {
-    fn from(key: Key) -> String {
-        URL_SAFE_NO_PAD.encode(key.0)
-    }
-}
-
-impl TryFrom<String> for Key {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or("a key must be 16 bytes as base64url")
-    }
-}
+/// Whose count it is.
+type Key = Digest<16>;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Counts {
@@ -100,6 +87,8 @@ pub(crate) struct Throttle {
     policy: Policy,
     counts: Mutex<Counts>,
     dirty: AtomicBool,
+    /// Held while the counts are written: the last writing, at the end, may meet one that is under way.
+    saving: Mutex<()>,
     clock: fn() -> u64,
 }
 
@@ -115,7 +104,14 @@ impl Throttle {
             counts.salt = random::text().unwrap_or_else(|_| "unsalted".to_owned());
         }
         let (dir, counts) = (dir.clone(), Mutex::new(counts));
-        Ok(Self { dir, policy, counts, dirty: AtomicBool::new(false), clock })
+        Ok(Self {
+            dir,
+            policy,
+            counts,
+            dirty: AtomicBool::new(false),
+            saving: Mutex::default(),
+            clock,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -130,12 +126,16 @@ impl Throttle {
         let now = (self.clock)();
         let mut counts = self.lock();
         let keys = (counts.key(user, source), counts.key("", source), counts.anywhere(user));
+        let mut news = false;
         let mut left = |key: &Key, growth: Growth| {
             let Some(count) = counts.by_key.get_mut(key) else { return 0 };
             // After a clock was set back the delay runs from now on, once; else it would last until the clock is
             // where it was.
             count.last = count.last.min(now);
-            (count.last + growth.delay(count.failures)).saturating_sub(now)
+            let left = (count.last + growth.delay(count.failures)).saturating_sub(now);
+            news |=
+                left > 0 && std::mem::replace(&mut count.told, count.failures) != count.failures;
+            left
         };
         let own = left(&keys.0, self.policy.user_and_source);
         let wait = own.max(left(&keys.1, self.policy.source));
@@ -144,7 +144,9 @@ impl Throttle {
         if wait == 0 {
             return Ok(());
         }
-        audit::throttled(user, source, wait);
+        if news {
+            audit::throttled(user, source, wait);
+        }
         let seconds = u32::try_from(wait).unwrap_or(u32::MAX);
         Err(Fault::new(
             ErrorCode::TooManyAttempts,
@@ -157,7 +159,8 @@ impl Throttle {
         let now = (self.clock)();
         let mut counts = self.lock();
         for key in [counts.key(user, source), counts.key("", source), counts.anywhere(user)] {
-            let count = counts.by_key.entry(key).or_insert(Count { failures: 0, last: now });
+            let count =
+                counts.by_key.entry(key).or_insert(Count { failures: 0, last: now, told: 0 });
             let forgotten = now.saturating_sub(count.last) > FORGET;
             count.failures = if forgotten { 1 } else { count.failures.saturating_add(1) };
             count.last = now;
@@ -177,6 +180,7 @@ impl Throttle {
 
     /// Writes the counts if they have changed; called every half second.
     pub(crate) fn save(&self) -> Result<(), StateError> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -204,14 +208,12 @@ impl Counts {
 
     fn hash(&self, user: &str, network: &str) -> Key {
         let mut hash = Sha256::new();
-        for part in [self.salt.as_str(), user, network] {
+        // A directory may know one account under many spellings.
+        for part in [self.salt.as_str(), &user.to_lowercase(), network] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut key = Key([0; 16]);
-        key.0.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-        key
+        hash.into()
     }
 
     fn shrink(&mut self, now: u64) {
@@ -263,6 +265,8 @@ mod tests {
         assert_eq!(throttle.check("alice", &here).unwrap_err().retry_after, Some(4));
         throttle.check("alice", &there).unwrap();
         throttle.check("bob", &here).unwrap();
+        let fault = throttle.check("ALICE", &here).unwrap_err();
+        assert_eq!(fault.retry_after, Some(4), "another spelling of the same name");
 
         throttle.save().unwrap();
         let text = String::from_utf8(dir.read(FILE).unwrap().unwrap()).unwrap();

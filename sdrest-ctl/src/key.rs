@@ -105,6 +105,8 @@ fn show(key: &ApiKey, info: &Value) -> Result<()> {
     tell(&format!("expires {}", time(info, "expires")));
     tell("This is the only time that the key is shown:");
     let text = key.expose("shown once to the person who made it");
+    // Not the key but the terminal is at stake: a front end may answer what it likes.
+    ensure!(text.bytes().all(|byte| byte.is_ascii_graphic()), "the server's key is not one");
     writeln!(std::io::stdout(), "{text}")
         .with_context(|| format!("the key could not be written; revoke it: {}", word(info, "id")))
 }

@@ -11,6 +11,7 @@ mod auth_test;
 mod cli;
 mod clock;
 mod columns;
+mod dial;
 mod generate;
 mod key;
 mod launch;
@@ -23,6 +24,7 @@ mod status;
 mod users;
 
 use clap::{CommandFactory, FromArgMatches};
+use session::terminal::printable;
 use std::{ffi::OsString, io::Write, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         // Where nobody reads standard error any more, the exit code has to do.
-        let _ = writeln!(std::io::stderr(), "sdrestctl: {error:#}");
+        let _ = writeln!(std::io::stderr(), "sdrestctl: {}", printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }

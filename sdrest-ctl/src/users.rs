@@ -18,8 +18,6 @@ pub(crate) struct SystemUsers {
     pub(crate) authd: User,
     pub(crate) worker: User,
     pub(crate) admin_gid: u32,
-    /// Members of the group of admins, by name.
-    pub(crate) admins: Vec<String>,
 }
 
 pub(crate) const API: &str = "sdrest-api";
@@ -48,7 +46,7 @@ pub(crate) fn system_users() -> Result<SystemUsers> {
     if api.uid == authd.uid || api.uid == worker.uid || authd.uid == worker.uid {
         bail!("{API}, {AUTHD} and {WORKER} share a uid; each must have its own");
     }
-    Ok(SystemUsers { api, authd, worker, admin_gid, admins: members_in(&group, ADMINS, &passwd) })
+    Ok(SystemUsers { api, authd, worker, admin_gid })
 }
 
 fn missing(passwd: &str, group: &str) -> String {
@@ -97,13 +95,6 @@ fn gid_in(group: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// The members that /etc/group names and /etc/passwd knows.
-fn members_in(group: &str, name: &str, passwd: &str) -> Vec<String> {
-    let line = group.lines().find(|line| line.split(':').next() == Some(name)).unwrap_or_default();
-    let members = line.split(':').nth(3).unwrap_or_default().split(',');
-    members.filter(|member| user_in(passwd, member).is_some()).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,13 +105,6 @@ mod tests {
         let user = user_in(passwd, API).map(|user| (user.uid, user.gid));
         assert_eq!(user, Some((991, 990)));
         assert_eq!(user_in(passwd, "sdrest"), None, "a prefix of a name is another name");
-    }
-
-    #[test]
-    fn members_must_exist() {
-        let passwd = "carol:x:1001:1001::/:/bin/sh\n";
-        assert_eq!(members_in("sdrest-admin:x:900:carol,ghost\n", ADMINS, passwd), ["carol"]);
-        assert!(members_in("sdrest-admin:x:900:\n", ADMINS, passwd).is_empty());
     }
 
     #[test]

@@ -119,6 +119,59 @@ fn an_ordinary_login_cannot_write_where_passwords_are() {
     assert_eq!(fs::read_to_string(dir.path().join("shadow")).unwrap(), "after\n");
 }
 
+/// A machine on which systemd, D-Bus and a container engine take orders from uid 0, and nscd answers; in a mount namespace
+/// of the test's own. All the sockets are one, which this test listens on.
+const MASTERS: &str = r#"mount -t tmpfs tmpfs /run
+mkdir -p /run/dbus /run/systemd /run/nscd "$1/hidden"
+for socket in dbus/system_bus_socket systemd/private docker.sock nscd/socket; do
+    : >"/run/$socket" && mount --bind "$1/socket" "/run/$socket"
+done
+shift
+exec "$@""#;
+
+#[test]
+fn a_login_sees_no_master_no_disk_and_no_terminal() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_str().unwrap();
+    let _listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+    let script = format!(
+        "for path in /run/dbus/system_bus_socket /run/systemd/private /run/docker.sock /run/nscd/socket {at}/socket; do
+             if [ -S $path ]; then echo reached $path; fi
+         done
+         echo devices $(ls /dev); echo x >/dev/null && head -c 4 /dev/zero | wc -c; touch /dev/new
+         find /dev/ -type b; (: </dev/tty) && echo terminal
+         grep CapBnd /proc/self/status"
+    );
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-euc", MASTERS, "sh", at, SDRESTCTL])
+        .args(["launch-conversation", "--parent", &id().to_string(), "--seconds", "60"])
+        // One in the other: the second is out of sight by then.
+        .args(["--own-namespaces", "--hide", &format!("{at}/hidden")])
+        .args(["--hide", &format!("{at}/hidden/below"), "--hide", &format!("{at}/socket")])
+        .args(["--", "/bin/sh", "-c", &format!("{{ {script}; }} >&2")])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reached: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("reached ")).collect();
+    assert_eq!(reached, ["/run/nscd/socket"], "{said}");
+    let devices = said.lines().find_map(|line| line.strip_prefix("devices ")).unwrap();
+    let devices: Vec<&str> = devices.split(' ').filter(|name| *name != "log").collect();
+    let few = ["fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"];
+    assert_eq!(devices, few, "{said}");
+    assert!(said.lines().any(|line| line == "4"), "/dev/null and /dev/zero are real: {said}");
+    assert!(!said.contains("terminal"), "{said}");
+    assert!(said.contains("/dev/new"), "nothing is made there: {said}");
+    let bounding = said.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap();
+    // CAP_DAC_READ_SEARCH is number 2 (capabilities(7)).
+    assert_eq!(u64::from_str_radix(bounding, 16).unwrap() & 1 << 2, 0, "{said}");
+}
+
 #[test]
 fn a_secret_arrives_at_its_number_from_wherever_it_was() {
     use std::os::fd::AsRawFd;

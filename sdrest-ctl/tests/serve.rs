@@ -70,7 +70,10 @@ impl Place {
     }
 
     fn serve(&self, words: &[&str]) -> Command {
-        let mut command = self.command(&["serve", "--port", "0"]);
+        let mut command = self.command(&["serve"]);
+        if !words.contains(&"--listen") {
+            command.args(["--port", "0"]);
+        }
         command.arg("--run-dir").arg(self.path("run")).arg("--state-dir").arg(self.path("state"));
         command.arg("--models-dir").arg(self.path("models")).args(words);
         command
@@ -231,6 +234,65 @@ fn authd_is_told_the_method_its_data_and_where_passwords_change() {
         assert_eq!(fs::symlink_metadata(&socket).unwrap().mode() & 0o7777, 0o660);
     } else {
         assert!(!told.contains("--chauthtok-socket"), "without root no password changes: {told}");
+    }
+}
+
+#[test]
+fn no_administrator_is_pinned_where_the_group_is_asked() {
+    let mut place = Place::new(CONVERSATION);
+    let group = place.path("etc/group");
+    let text = fs::read_to_string(&group).unwrap();
+    let joined = text.replace("sdrest-admin:x:60704:", "sdrest-admin:x:60704:nobody");
+    assert_ne!(joined, text);
+    fs::write(&group, joined).unwrap();
+    let log = place.start(&["--auth", "jwt"]);
+    let told = log.lines().find(|line| line.starts_with("authd: args")).unwrap();
+    // Without root there is one uid, and no group that could be asked.
+    assert_eq!(told.contains("--admin-user"), !is_root(), "{told}");
+}
+
+/// Sockets in the run folder.
+fn sockets(place: &Place) -> Vec<PathBuf> {
+    let folders = ["run", "run/worker"].map(|folder| fs::read_dir(place.path(folder)));
+    let entries = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect()
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_socket_behind() {
+    let place = Place::new(CONVERSATION);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let begun = Instant::now();
+    for _ in 0..2 {
+        let said = place.refused(&["--auth", "pam", "--listen", &address]);
+        assert!(said.contains("another program listens there"), "{said}");
+        assert_eq!(sockets(&place), Vec::<PathBuf>::new());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "the second waited for a run that was none");
+    // A socket of somebody else stays.
+    let path = place.path("others.sock");
+    let _others = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let said = place.refused(&["--listen", &format!("unix:{}", path.display())]);
+    assert!(said.contains("another program listens on") && path.exists(), "{said}");
+    if is_root() {
+        // Found out when everything is bound.
+        let path = place.path("own.sock");
+        fs::set_permissions(place.path("models"), Permissions::from_mode(0o700)).unwrap();
+        let said = place.refused(&["--listen", &format!("unix:{}", path.display())]);
+        assert!(said.contains("cannot read") && !path.exists(), "{said}");
+        assert_eq!(sockets(&place), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_socket_has_its_mode_whatever_the_callers_umask() {
+    let without = "#!/bin/sh\necho 'pam: not built in (PAM_AUTH_UNAVAILABLE)'\n";
+    for (method, mode) in [("jwt", 0o660), ("unix", 0o666)] {
+        let mut place = Place::new(without);
+        let path = place.path("http.sock");
+        place.start(&["--auth", method, "--listen", &format!("unix:{}", path.display())]);
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, mode, "{method}");
     }
 }
 

@@ -135,6 +135,22 @@ pub fn uid_of(user: &str, passwd: &str) -> Option<u32> {
     })
 }
 
+/// Whether an account is in a group: as its primary one, or as a listed member. By the text of /etc/passwd and
+/// /etc/group; groups of a directory do not count.
+pub fn is_member(uid: u32, group: &str, passwd: &str, groups: &str) -> bool {
+    let Some(line) = groups.lines().find(|line| line.split(':').next() == Some(group)) else {
+        return false;
+    };
+    let (gid, members) = (line.split(':').nth(2), line.split(':').nth(3).unwrap_or_default());
+    let own =
+        |line: &&str| line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid);
+    passwd.lines().filter(own).any(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        let primary = gid.is_some() && line.split(':').nth(3) == gid;
+        !name.is_empty() && (primary || members.split(',').any(|member| member == name))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,5 +240,15 @@ mod tests {
         for unknown in ["odd", "short", "sdrest", "nobody-here"] {
             assert_eq!(uid_of(unknown, passwd), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn members_are_listed_or_have_it_as_their_primary_group() {
+        let passwd = "a:x:1001:1001::/:/\nb:x:1002:50::/:/\nc:x:1003:1003::/:/\nbroken\n";
+        let groups = "other:x:51:c\nsdrest-admin:x:50:a,x\nsdrest-admins:x:52:c\nbroken\n";
+        let member = |uid| is_member(uid, "sdrest-admin", passwd, groups);
+        assert!(member(1001) && member(1002));
+        assert!(!member(1003) && !member(9) && !is_member(1001, "none", passwd, groups));
+        assert!(!is_member(1001, "sdrest-admin", "a:x:1001", "sdrest-admin"));
     }
 }

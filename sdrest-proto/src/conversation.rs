@@ -19,6 +19,8 @@ pub const MAX_FRAME: usize = 256 * 1024;
 pub const MAX_MESSAGES: usize = 32;
 /// The longest text of one message that is passed on, in bytes; longer ones are cut at a character.
 pub const MAX_TEXT: usize = 4096;
+/// The bytes of all texts of one login.
+pub const MAX_TEXT_TOTAL: usize = 64 * 1024;
 
 /// What authd says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +102,20 @@ pub enum FromConversation {
     Hashed {
         phc: String,
     },
+}
+
+impl FromConversation {
+    /// The bytes of what a person is to read.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Message { text, .. } => text.len(),
+            Self::Prompts(prompts) => prompts.iter().map(|prompt| prompt.text.len()).sum(),
+            Self::Verdict(_)
+            | Self::Probed { .. }
+            | Self::Compared { .. }
+            | Self::Hashed { .. } => 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub struct WorkerEvent {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JobEvent {
-    /// The job has a slot; its model is loaded and its prompt encoded.
+    /// The job has a slot; now its model is loaded and its prompt encoded.
     Started,
     /// `step` of `steps` UNet steps are done. Newer ones replace older ones that nobody has read.
     Step { step: u32, steps: u32 },

@@ -21,6 +21,8 @@ pub mod model;
 pub mod sampling;
 pub mod secret;
 
+#[cfg(feature = "tokens")]
+pub mod access_token;
 #[cfg(feature = "rpc")]
 pub mod accounts;
 #[cfg(feature = "rpc")]

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 const DEFAULT_SOCKET: &str = "/run/sdrest/worker/0.sock";
 /// Where packages put models and where an administrator does; those that exist are used.
-const DEFAULT_MODELS: [&str; 2] = ["/usr/share/sdrest/models", "/var/lib/sdrest/models"];
+const DEFAULT_MODELS: [&str; 2] = ["/usr/share/sdrest/models", "/var/lib/sdrest-models"];
 
 /// Why the worker cannot start as it was told to.
 #[derive(Debug, Error)]

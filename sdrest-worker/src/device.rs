@@ -28,6 +28,8 @@ pub enum DeviceError {
     NoLibtorch,
     #[error("the first {what} failed: {error}")]
     FirstKernel { what: &'static str, error: TchError },
+    #[error("the first sum on the device came back wrong")]
+    WrongAnswer,
     #[error("the first kernels panicked")]
     Panicked,
     #[error("cannot start a thread for the first kernels: {0}")]
@@ -149,6 +151,35 @@ fn compute_something(device: Device, kind: Kind) -> Result<(), DeviceError> {
     )
     .map_err(failed("attention"))?;
     attended.f_sum(Kind::Float).and_then(|sum| sum.f_double_value(&[])).map_err(failed("sum"))?;
+    cross_over(options)
+}
+
+/// What a request takes over to the device and back: token ids, which pick rows of a table; noise for a step; a
+/// noise level without dimensions, which stays on the CPU; pixels.
+fn cross_over((kind, device): (Kind, Device)) -> Result<(), DeviceError> {
+    let failed = |what| move |error| DeviceError::FirstKernel { what, error };
+    let table = Tensor::f_ones([8, 16], (kind, device)).map_err(failed("tensor"))?;
+    let ids = Tensor::f_from_slice(&[7_i64, 0]).and_then(|ids| ids.f_to_device(device));
+    let ids = ids.map_err(failed("copy to the device"))?;
+    let sample =
+        Tensor::f_embedding(&table, &ids, -1, false, false).map_err(failed("embedding"))?;
+    let noise = Tensor::f_ones([2, 16], (Kind::Float, Device::Cpu))
+        .and_then(|noise| noise.f_to_device(device))
+        .map_err(failed("copy to the device"))?;
+    let level = Tensor::f_ones([], (Kind::Float, Device::Cpu)).map_err(failed("tensor"))?;
+    let noisy = noise
+        .f_mul(&level)
+        .and_then(|scaled| sample.f_add(&scaled))
+        .map_err(failed("sum of sample and noise"))?;
+    let mut pixels = [0_u8; 32];
+    let read = noisy.f_to_device(Device::Cpu).and_then(|it| it.f_to_kind(Kind::Uint8));
+    read.and_then(|it| it.f_contiguous())
+        .and_then(|it| it.f_copy_data_u8(&mut pixels, 32))
+        .map_err(failed("copy from the device"))?;
+    // A device that answers something else must not draw.
+    if pixels != [2; 32] {
+        return Err(DeviceError::WrongAnswer);
+    }
     Ok(())
 }
 
@@ -161,5 +192,22 @@ fn wait_for_one_thread() {
             return;
         }
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_must_take_what_a_request_brings() {
+        for kind in [Kind::Float, Kind::Half] {
+            cross_over((kind, Device::Cpu)).unwrap();
+        }
+        // The tests run on libtorch's CPU half, to which this device is not there.
+        assert!(matches!(
+            cross_over((Kind::Half, Device::Cuda(0))),
+            Err(DeviceError::FirstKernel { .. })
+        ));
     }
 }

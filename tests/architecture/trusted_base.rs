@@ -1,7 +1,8 @@
-//! What the conversation program, which runs as root, consists of: few crates, none of them a runtime or a network
-//! stack. It counts what `cargo tree` prints, build scripts and macros included.
+//! What the root-capable programs consist of. The conversation program: few crates, none of them a runtime or a network
+//! stack; it counts what `cargo tree` prints, build scripts and macros included. authd: as many lines of its own as
+//! SECURITY.md says.
 
-use super::cargo;
+use super::{cargo, root, sources::rust_sources};
 use std::collections::BTreeSet;
 
 const MOST: usize = 40;
@@ -99,4 +100,26 @@ fn security_names_every_crate_that_the_root_capable_programs_trust() {
             "SECURITY.md, {program}: not named: {missing:?}; named and gone: {gone:?}"
         );
     }
+}
+
+/// Lines that are code: not blank, no comments, no tests.
+fn lines_of_code(text: &str) -> usize {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+#[test]
+fn security_says_how_much_code_of_its_own_authd_has() {
+    let text = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let told = text.split_once("authd's own code (").and_then(|(_, rest)| rest.split(' ').next());
+    let told: usize = told.unwrap().replace(',', "").parse().unwrap();
+    let own: usize = rust_sources(&root())
+        .iter()
+        .filter(|source| source.path.starts_with("sdrest-authd/src/"))
+        .filter(|source| !source.path.ends_with("tests.rs"))
+        .map(|source| lines_of_code(&source.text))
+        .sum();
+    eprintln!("{own} lines");
+    assert!((told - 50..=told).contains(&own), "authd has {own} lines, SECURITY.md says {told}");
 }

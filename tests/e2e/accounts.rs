@@ -38,7 +38,7 @@ fn stack() -> Result<Stack> {
 }
 
 fn nothing_of_a_login_is_left(stack: &Stack) -> Result<()> {
-    stack.wait_until("the conversation is over", Duration::from_secs(5), || {
+    stack.wait_until("the conversation is over", Duration::from_secs(30), || {
         let left = stack.processes().into_iter().any(|process| {
             process.is(Program::Conversation)
                 || process.command.iter().any(|word| word.contains("sdrest-test/hang"))

@@ -5,8 +5,8 @@ use crate::alone;
 use anyhow::{Context, Result, ensure};
 use harness::{
     Answer, Program, Stack,
-    etc::{MUST_CHANGE, service},
-    is_root, skip,
+    etc::{ALICE, MUST_CHANGE, service},
+    is_root, programs, skip,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -32,6 +32,52 @@ fn restart_authd(stack: &Stack) -> Result<()> {
     let old = stack.kill(Program::Authd, Signal::SIGKILL)?;
     stack.wait_for_new(Program::Authd, old)?;
     stack.wait_healthy()
+}
+
+#[test]
+fn a_server_on_a_unix_socket_is_signed_in_to_drawn_with_and_looked_at() -> Result<()> {
+    let _alone = alone();
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("http.sock");
+    let address = format!("unix:{}", socket.display());
+    let mut stack = Stack::builder().auth("jwt").argument("--listen").argument(&address).start()?;
+    ensure!(stack.url() == address, "{}", stack.url());
+    // Its health is asked over the socket too.
+    stack.wait_healthy()?;
+    stack.add_user(NAME, PASSWORD, "user")?;
+    let (typed, own) = (format!("{PASSWORD}\n"), ["--user", NAME, "--password-stdin"]);
+    let picture = folder.path().join("star.png").display().to_string();
+    let draw = ["generate", "a blue star", "--steps", "2", "-o", &picture];
+    ctl(&stack, &[&draw[..], &own].concat(), &typed)?;
+    ensure!(fs::read(&picture)?.starts_with(b"\x89PNG"), "no picture");
+    let named = ["key", "add", "--name", "named", "--url", &address];
+    ensure!(ctl(&stack, &[&named[..], &own].concat(), &typed)?.starts_with("sdr_"), "no key");
+    let wrong = stack.sdrestctl(&[&draw[..], &own].concat(), "another password\n")?;
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    ensure!(!wrong.status.success() && said.contains("AUTHENTICATION_FAILED"), "{said}");
+    stack.stop()?;
+    let gone = stack.sdrestctl(&[&draw[..], &["--url", &address], &own].concat(), &typed)?;
+    let said = String::from_utf8_lossy(&gone.stderr).into_owned();
+    ensure!(!gone.status.success() && said.contains(&address), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_no_flag_says_the_configuration_file_does() -> Result<()> {
+    let _alone = alone();
+    let mut stack = Stack::builder()
+        .auth("jwt")
+        .edit_etc(|etc| {
+            let folder = etc.join("sdrest/conf.d");
+            fs::create_dir_all(&folder)?;
+            let text = "[authd]\nauth = \"none\"\nauth_realm = \"of the file\"\n[worker]\nmax_models = 1\n";
+            Ok(fs::write(folder.join("here.toml"), text)?)
+        })
+        .start()?;
+    let methods = stack.api().get("/api/v1/auth/methods")?.expect(200)?;
+    ensure!(methods["mode"] == "jwt" && methods["realm"] == "of the file", "{methods}");
+    stack.stop()?;
+    Ok(())
 }
 
 #[test]
@@ -104,6 +150,48 @@ fn an_administrator_ends_sessions_and_changes_the_signing_key() -> Result<()> {
     stack.api().login(NAME, "another password")?;
     ctl(&stack, &["user", "remove", NAME], "")?;
     ensure!(stack.api().try_login(NAME, "another password")?.status == 401);
+    stack.stop()?;
+    Ok(())
+}
+
+#[test]
+fn who_leaves_the_group_is_an_administrator_no_more() -> Result<()> {
+    if !is_root() {
+        skip("without root all are one user");
+        return Ok(());
+    }
+    let _alone = alone();
+    let mut stack = Stack::builder()
+        .auth("jwt")
+        .edit_etc(|etc| {
+            let group = etc.join("group");
+            let text = fs::read_to_string(&group)?.replace("60704:", "60704:alice");
+            Ok(fs::write(group, text)?)
+        })
+        .start()?;
+    // Her own copy of the program, in a folder that she can enter.
+    let folder = stack.run_dir().parent().context("no folder")?.to_owned();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    let program = folder.join("hers");
+    fs::copy(programs::find("sdrestctl")?, &program)?;
+    let (uid, group) = (ALICE.uid.to_string(), "--groups=60704");
+    let list = || -> Result<std::process::Output> {
+        let mut command = stack.etc().command("setpriv");
+        command.args(["--reuid", &uid, "--regid", &uid, group]).arg(&program);
+        command.args(["user", "list", "--run-dir"]).arg(stack.run_dir());
+        Ok(command.output()?)
+    };
+    let member = list()?;
+    ensure!(member.status.success(), "{}", String::from_utf8_lossy(&member.stderr));
+    // `gpasswd -d`, and then `userdel`. Her shell keeps the group, and so may open the socket.
+    let file = stack.etc().folder().join("group");
+    fs::write(&file, fs::read_to_string(&file)?.replace("60704:alice", "60704:"))?;
+    ensure!(!list()?.status.success(), "she is an administrator still");
+    let file = stack.etc().folder().join("passwd");
+    let rest = fs::read_to_string(&file)?;
+    let rest: Vec<&str> = rest.lines().filter(|line| !line.starts_with("alice:")).collect();
+    fs::write(&file, rest.join("\n") + "\n")?;
+    restart_authd(&stack)?;
     stack.stop()?;
     Ok(())
 }

@@ -41,6 +41,9 @@ fn damage(folder: &Path) -> Result<()> {
         "pickle",
         "other-shape",
         "not-json",
+        "endless-words",
+        "endless-vocabulary",
+        "joined",
     ] {
         copy(folder, name)?;
     }
@@ -61,6 +64,13 @@ fn damage(folder: &Path) -> Result<()> {
     parsed["block_out_channels"] = json!([32, 64, 96]);
     fs::write(&config, parsed.to_string())?;
     fs::write(folder.join("not-json/unet/config.json"), b"{\"in_channels\": ")?;
+    // Spelled out, these words are more than a frame may hold, and the list of models would be too.
+    let words = format!(r#"{{"a":"{}"}}"#, "\u{200b}".repeat(5_500_000));
+    fs::write(file("endless-words"), with_header(words.len() as u64, &words))?;
+    fs::write(folder.join("endless-vocabulary/tokenizer/vocab.json"), &words)?;
+    let merges = folder.join("joined/tokenizer/merges.txt");
+    let mut merges = OpenOptions::new().append(true).open(merges)?;
+    merges.write_all(b"<|startoftext|> <|startoftext|>\n")?;
     Ok(())
 }
 
@@ -84,6 +94,9 @@ fn each_is_refused_by_name_and_the_good_one_draws() -> Result<()> {
         ("pickle", &["MODEL_UNSUPPORTED", "MODEL_CORRUPT"], vec!["safetensors"]),
         ("other-shape", &["MODEL_CORRUPT", "MODEL_UNSUPPORTED"], vec!["unet"]),
         ("not-json", &["MODEL_CORRUPT"], vec!["unet/config.json"]),
+        ("endless-words", &["MODEL_CORRUPT"], vec![UNET, "`a`"]),
+        ("endless-vocabulary", &["MODEL_CORRUPT"], vec!["tokenizer/vocab.json"]),
+        ("joined", &["MODEL_CORRUPT"], vec!["tokenizer/merges.txt"]),
     ] {
         let mut body = drawing(1, 2);
         body["model"] = json!(model);
@@ -109,6 +122,7 @@ fn each_is_refused_by_name_and_the_good_one_draws() -> Result<()> {
         for word in words {
             ensure!(message.contains(word), "{model}: the message does not name {word}: {message}");
         }
+        ensure!(message.len() < 600, "{model}: the message has {} bytes", message.len());
         ensure!(
             !message.contains(&*models.to_string_lossy()),
             "{model}: a host path is told: {message}"

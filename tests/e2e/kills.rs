@@ -5,7 +5,12 @@ use crate::{alone, drawing};
 use anyhow::{Result, ensure};
 use harness::{Api, Job, Program, Stack, etc::ALICE};
 use nix::sys::signal::Signal;
-use std::{thread::sleep, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 const ROUNDS: u64 = 10;
 const JOBS: u64 = 3;
@@ -110,4 +115,36 @@ fn of_the_worker_loses_no_job() -> Result<()> {
 #[test]
 fn of_sdrestctl_leaves_nothing_and_loses_no_job() -> Result<()> {
     survives(Program::Ctl)
+}
+
+/// The kernel lets go of a dead process's sockets some time after its death. Who starts serve again at once must not
+/// be told of another program. The listeners here are this test's, so that they stay for a known time.
+#[test]
+fn a_killed_sdrestctl_can_be_started_again_at_once() -> Result<()> {
+    let _alone = alone();
+    // An address of its own, so that the port is free.
+    let address = "127.77.0.1:8188";
+    let mut stack = Stack::builder().auth_none().argument("--listen").argument(address).start()?;
+    stack.kill(Program::Ctl, Signal::SIGKILL)?;
+    stack.wait_end()?;
+    let worker = stack.run_dir().join("worker/0.sock");
+    std::fs::remove_file(&worker)?;
+    let held = (UnixListener::bind(&worker)?, TcpListener::bind(address)?);
+    let lets_go = std::thread::spawn(move || {
+        sleep(Duration::from_secs(1));
+        drop(held);
+    });
+    stack.start_again()?;
+    ensure!(lets_go.join().is_ok(), "the listeners are gone");
+    ensure!(stack.log().contains("waiting until the run before"), "{}", stack.log());
+    let job = submitted(&stack.api(), 0, 0)?;
+    ensure!(stack.api().wait(&job, PATIENCE)?.state == "done", "{job}");
+    stack.stop()?;
+    // After a clean end nothing is waited for: what listens there is somebody else.
+    let _other = TcpListener::bind(address)?;
+    let begun = Instant::now();
+    let refused = stack.start_again();
+    ensure!(refused.is_err() && begun.elapsed() < Duration::from_secs(8), "{refused:?}");
+    ensure!(stack.log().contains("another program listens there"), "{}", stack.log());
+    Ok(())
 }

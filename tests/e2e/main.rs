@@ -9,6 +9,7 @@ mod guides;
 mod journey;
 mod kills;
 mod meaning;
+mod modules;
 mod processes;
 mod sameness;
 mod scoring;

@@ -54,7 +54,7 @@ fn each_program_runs_as_its_own_user() -> Result<()> {
     let cancelled =
         stack.api().request("DELETE", &path, &[("X-Sdrest-Conversation", &secret)], None)?;
     ensure!(cancelled.status < 300, "{}", cancelled.status);
-    stack.wait_until("the conversation ends", std::time::Duration::from_secs(2), || {
+    stack.wait_until("the conversation ends", std::time::Duration::from_secs(30), || {
         stack.process(Program::Conversation).is_none().then_some(())
     })?;
     stack.stop()?;

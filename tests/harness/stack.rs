@@ -136,7 +136,7 @@ impl Stack {
         }
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or what `--listen` said.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -278,7 +278,7 @@ impl Stack {
             std::thread::sleep(Duration::from_millis(20));
         };
         // Death signals are on their way while the parent is already gone.
-        let stays = self.wait_until("nothing is left", Duration::from_secs(5), || {
+        let stays = self.wait_until("nothing is left", Duration::from_secs(30), || {
             self.processes().is_empty().then_some(())
         });
         stays.with_context(|| format!("left behind: {:?}", self.processes()))?;
@@ -294,7 +294,10 @@ impl Stack {
 
     fn as_planned(&self) -> Result<Command> {
         let mut command = self.etc.command(self.program()?);
-        command.args(["serve", "--port", "0"]);
+        command.arg("serve");
+        if !self.plan.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--port", "0"]);
+        }
         if !self.plan.auth.is_empty() {
             command.args(["--auth", self.plan.auth]);
         }

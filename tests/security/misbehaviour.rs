@@ -114,13 +114,13 @@ fn replay_16_ghsa_q428_6v73_fc4q_a_timeout_ends_without_a_word_of_what_was_typed
         return;
     }
     let sentinel = "sentinel-4711-password";
-    let mut talk = Talk::whole(&place, Launch::default(), &start_within("steps", 400, 20_000));
+    let mut talk = Talk::whole(&place, Launch::default(), &start_within("steps", 1500, 20_000));
     talk.prompted();
     talk.answer(&[sentinel]);
     assert_eq!(talk.go(&[sentinel]).end, "unanswered");
     let (_, log) = talk.ended();
     assert!(!log.contains(sentinel), "{log}");
-    let mut talk = Talk::whole(&place, Launch::default(), &start_within("steps", 400, 20_000));
+    let mut talk = Talk::whole(&place, Launch::default(), &start_within("steps", 1500, 20_000));
     talk.prompted();
     assert!(talk.hear().is_err(), "nobody answers: the program is gone, and says nothing");
     let (status, log) = talk.ended();

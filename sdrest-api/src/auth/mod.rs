@@ -29,5 +29,5 @@ pub use policies::Policies;
 pub use policy::Policy;
 pub use public_paths::PublicPaths;
 pub use user::User;
-pub use verifier::{Verifier, VerifyError};
+pub use verifier::{KeyError, Verifier};
 pub use voucher::Voucher;

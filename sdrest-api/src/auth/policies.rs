@@ -3,12 +3,12 @@
 //! word is kept for a while and dropped as soon as authd says that something was revoked.
 
 use super::{
-    confirmed::Confirmed, credential::Credential, policy::Policy, user::User,
-    verifier::VerifyError, voucher::Voucher,
+    confirmed::Confirmed, credential::Credential, policy::Policy, user::User, voucher::Voucher,
 };
 use crate::error::{ApiError, status, unix_now};
 use axum::http::StatusCode;
 use sdrest_proto::{
+    access_token::TokenError,
     api_key::KeyHolder,
     authd::{AuthMode, Claims, Revocations},
     error::{ErrorCode, Fault},
@@ -126,7 +126,7 @@ impl Policies {
         };
         let claims = self.0.tokens.get(text, ask).await?;
         if claims.exp <= unix_now() {
-            return Err(refused(VerifyError::Expired));
+            return Err(refused(TokenError::Expired));
         }
         Ok(claims)
     }
@@ -194,13 +194,13 @@ impl Policies {
     }
 }
 
-fn refused(error: VerifyError) -> ApiError {
+fn refused(error: TokenError) -> ApiError {
     match error {
-        VerifyError::Expired => ApiError::new(
+        TokenError::Expired => ApiError::new(
             ErrorCode::TokenExpired,
             "the token has expired; refresh it or sign in again",
         ),
-        VerifyError::Invalid(_) | VerifyError::Key(_) => {
+        TokenError::Invalid(_) => {
             ApiError::new(ErrorCode::TokenInvalid, "the bearer token is not one of this server's")
                 .because(error)
         }
@@ -312,6 +312,21 @@ mod tests {
         assert!(current.is_revoked(other), "nor does one that says no more of another");
         policies.follow(news(4, &[]));
         assert!(policies.current().is_revoked(session), "authd's clock may have been ahead");
+    }
+
+    #[tokio::test]
+    async fn what_no_list_names_any_more_is_remembered_up_to_a_bound() {
+        let policies = policies(&Arc::default());
+        for version in 2..6 {
+            let ended: Vec<_> = (0..10_000).map(|_| SessionId::random()).collect();
+            policies.follow(news(version, &ended));
+        }
+        let last = SessionId::random();
+        policies.follow(news(6, &[last]));
+        policies.follow(news(7, &[]));
+        let kept = policies.current().ahead().len();
+        assert!((10_000..=16_384).contains(&kept), "{kept} are kept");
+        assert!(policies.current().is_revoked(last));
     }
 
     fn goes_on(over: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {

@@ -3,7 +3,7 @@
 
 use super::{
     public_paths::PublicPaths,
-    verifier::{Verifier, VerifyError},
+    verifier::{KeyError, Verifier},
 };
 use sdrest_proto::{
     authd::{AuthMode, AuthdDescription, Revocations, SignIn, Signature},
@@ -16,8 +16,10 @@ use std::{
 };
 
 /// How long a session that was signed out is remembered where no list names it, by a clock that nobody sets: longer
-/// than any access token of it can live.
-const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// than any access token of it can live (`--jwt-expiration` is a week at most).
+const AHEAD: Duration = Duration::from_secs(7 * 24 * 60 * 60 + 60);
+/// How many of them; beyond, those go that were signed out longest ago. As many as authd's list can hold.
+const MOST_AHEAD: usize = 16_384;
 
 /// One snapshot.
 #[derive(Clone, Debug)]
@@ -32,10 +34,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub fn new(
-        description: AuthdDescription,
-        revocations: Revocations,
-    ) -> Result<Self, VerifyError> {
+    pub fn new(description: AuthdDescription, revocations: Revocations) -> Result<Self, KeyError> {
         let description = AuthdDescription { keys: revocations.keys, ..description };
         Ok(Self {
             verifier: verifier(&description)?,
@@ -74,6 +73,7 @@ impl Policy {
             left.entry(*session).or_insert_with(Instant::now);
         }
         left.retain(|session, since| !self.revoked.contains(session) && since.elapsed() < AHEAD);
+        forget_oldest(&mut left);
         self.ahead = Arc::new(left);
         self
     }
@@ -135,7 +135,14 @@ impl Policy {
     }
 }
 
-fn verifier(description: &AuthdDescription) -> Result<Option<Verifier>, VerifyError> {
+fn forget_oldest(ahead: &mut HashMap<SessionId, Instant>) {
+    let Some(last) = ahead.len().checked_sub(MOST_AHEAD + 1) else { return };
+    let mut times: Vec<Instant> = ahead.values().copied().collect();
+    let gone = *times.select_nth_unstable(last).1;
+    ahead.retain(|_, since| *since > gone);
+}
+
+fn verifier(description: &AuthdDescription) -> Result<Option<Verifier>, KeyError> {
     match description.signature {
         Signature::Hs256 => Ok(None),
         Signature::EdDsa => {

@@ -68,7 +68,10 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
 fn check_length(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
+    match length.filter(|length| *length > limit as u64) {
+        Some(length) => Err(too_large(limit, &length.to_string())),
+        None => Ok(()),
+    }
 }
 
 async fn collect(body: RawBody, limit: usize) -> Result<Vec<u8>, ApiError> {
@@ -77,7 +80,7 @@ async fn collect(body: RawBody, limit: usize) -> Result<Vec<u8>, ApiError> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| bad("the body broke off".to_owned()).because(error))?;
         if bytes.len() + chunk.len() > limit {
-            return Err(too_large(limit));
+            return Err(too_large(limit, "more"));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -93,8 +96,10 @@ fn bad(message: String) -> ApiError {
     ApiError::new(ErrorCode::BadRequest, message)
 }
 
-fn too_large(limit: usize) -> ApiError {
-    ApiError::new(ErrorCode::PayloadTooLarge, format!("the body may have at most {limit} bytes"))
+/// `got` is its length, where that is known before it has come.
+fn too_large(limit: usize, got: &str) -> ApiError {
+    let message = format!("the body may have at most {limit} bytes, got {got}");
+    ApiError::new(ErrorCode::PayloadTooLarge, message)
 }
 
 #[cfg(test)]
@@ -194,6 +199,12 @@ mod tests {
             );
         }
         let long = format!("{{{}}}", " ".repeat(100));
-        assert_eq!(read("application/json", long).await.unwrap_err().0, ErrorCode::PayloadTooLarge);
+        let (code, message) = read("application/json", long).await.unwrap_err();
+        assert_eq!(code, ErrorCode::PayloadTooLarge);
+        assert_eq!(message, "the body may have at most 64 bytes, got more");
+        let told = Request::builder().header(CONTENT_TYPE, "application/json");
+        let told = told.header(CONTENT_LENGTH, 65).body(RawBody::empty()).unwrap();
+        let error = Body::<Sample, 64>::from_request(told, &()).await.unwrap_err();
+        assert_eq!(error.fault().message, "the body may have at most 64 bytes, got 65");
     }
 }

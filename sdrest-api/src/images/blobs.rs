@@ -4,7 +4,13 @@
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as BlobPath};
 use sdrest_proto::id::{Attempt, ImageId, JobId};
-use std::{fs::File, io, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fs::{DirEntry, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 use thiserror::Error;
 use tokio_util::bytes::Bytes;
 
@@ -21,7 +27,7 @@ pub enum BlobError {
     Store(#[from] object_store::Error),
     #[error("blob store: `{0}` is no key of a picture")]
     Key(String),
-    #[error("blob store: the folders cannot be made: {0}")]
+    #[error("blob store: the folders cannot be made or read: {0}")]
     Shelves(#[from] io::Error),
 }
 
@@ -66,19 +72,46 @@ fn make_shelves(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn remove_unfinished(shelves: &Path, start: SystemTime) -> io::Result<u64> {
+    let mut removed = 0;
+    for shelf in 0..=u8::MAX {
+        for file in std::fs::read_dir(shelves.join(format!("{shelf:02x}")))? {
+            match remove_if_unfinished(&file?, start) {
+                Ok(true) => removed += 1,
+                Ok(false) => {}
+                // A put that is under way has come to its end.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn remove_if_unfinished(file: &DirEntry, start: SystemTime) -> io::Result<bool> {
+    let staged = file.file_name().to_string_lossy().contains('#');
+    if !staged || !file.file_type()?.is_file() || file.metadata()?.modified()? >= start {
+        return Ok(false);
+    }
+    std::fs::remove_file(file.path())?;
+    Ok(true)
+}
+
 /// The blob store. Clones share it.
 #[derive(Clone)]
 pub struct BlobStore {
     files: Arc<LocalFileSystem>,
+    shelves: Arc<PathBuf>,
 }
 
 impl BlobStore {
     /// The store in `folder`, which must exist. All shelves are made here, once, so that no put has to make
     /// one and wait until its own entry is on disk as well.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        make_shelves(&folder.join(ROOT))?;
+        let shelves = folder.join(ROOT);
+        make_shelves(&shelves)?;
         let files = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
-        Ok(Self { files: Arc::new(files) })
+        Ok(Self { files: Arc::new(files), shelves: Arc::new(shelves) })
     }
 
     fn path(key: &str) -> Result<BlobPath, BlobError> {
@@ -132,6 +165,14 @@ impl BlobStore {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes what puts that never came to their end wrote before `start`. A put writes beside its blob, under a name
+    /// with a `#` that no key has, and renames; `list` does not show such files. Returns how many went.
+    pub async fn remove_unfinished(&self, start: SystemTime) -> Result<u64, BlobError> {
+        let shelves = Arc::clone(&self.shelves);
+        let swept = tokio::task::spawn_blocking(move || remove_unfinished(&shelves, start)).await;
+        Ok(swept.map_err(io::Error::other)??)
     }
 
     /// All blobs.

@@ -134,6 +134,34 @@ impl Watched {
     }
 }
 
+/// Whoever watches a job and has yet to hear from the store that it lives. Dropped before that, it leaves nothing
+/// behind: an end that was recorded earlier is not announced, so nobody else would forget the job.
+#[derive(Debug)]
+pub struct Unsettled<'a> {
+    hub: &'a EventHub,
+    job: JobId,
+    lives: bool,
+}
+
+impl Unsettled<'_> {
+    /// The job lives, and its end will be announced.
+    pub fn settled(mut self) {
+        self.lives = true;
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        let mut live = self.hub.live();
+        let idle = live.get(&self.job).is_some_and(|entry| {
+            entry.live.receiver_count() == 0 && entry.live.borrow().state != JobState::Running
+        });
+        if idle && !self.lives {
+            live.remove(&self.job);
+        }
+    }
+}
+
 /// The live jobs.
 #[derive(Debug, Default)]
 pub struct EventHub {
@@ -154,6 +182,11 @@ impl EventHub {
             ended: Arc::default(),
         });
         Watched { live: entry.live.subscribe(), ended: Arc::clone(&entry.ended) }
+    }
+
+    /// To be taken before `watch`, so that it is dropped after what that gives, and settled after the look.
+    pub fn unsettled(&self, job: JobId) -> Unsettled<'_> {
+        Unsettled { hub: self, job, lives: false }
     }
 
     /// What is known of a job, if anything.

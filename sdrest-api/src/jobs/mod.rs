@@ -24,7 +24,7 @@ pub use job::{
     IdempotencyKey, ImagePage, ImageRecord, Job, JobKind, JobPage, NewJob, OwnedImage, Page,
     Progress, Scope, SubmitPermit,
 };
-pub use queue::{Queue, QueueStatus};
+pub use queue::{Queue, QueueStatus, Waited};
 pub use shared::QueueLimits;
 pub use state::JobState;
 pub use work::WorkQueue;

@@ -26,16 +26,21 @@ pub struct Place {
 }
 
 /// The places of all waiting jobs at one moment.
-pub type Places = Arc<HashMap<JobId, Place>>;
+#[derive(Debug)]
+pub struct Places {
+    pub of: HashMap<JobId, Place>,
+    /// What all of them cost together, the last one too.
+    pub cost: u64,
+}
 
 /// Ranks the waiting jobs.
-pub fn rank(waiting: Vec<Waiting>) -> HashMap<JobId, Place> {
+pub fn rank(waiting: Vec<Waiting>) -> Places {
+    let cost = waiting.iter().fold(0_u64, |sum, job| sum.saturating_add(job.cost));
     let ranked = order(waiting).into_iter().zip(1..);
-    ranked
-        .map(|(turn, position)| {
-            (turn.job, Place { position, ahead: turn.ahead, owner: turn.owner })
-        })
-        .collect()
+    let of = ranked.map(|(turn, position)| {
+        (turn.job, Place { position, ahead: turn.ahead, owner: turn.owner })
+    });
+    Places { of: of.collect(), cost }
 }
 
 /// The newest order, while it is fresh.
@@ -45,11 +50,11 @@ pub struct PlaceCache(Mutex<Option<Cached>>);
 #[derive(Debug)]
 struct Cached {
     stale: Instant,
-    places: Places,
+    places: Arc<Places>,
 }
 
 impl PlaceCache {
-    pub fn get(&self) -> Option<Places> {
+    pub fn get(&self) -> Option<Arc<Places>> {
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cached
             .as_ref()
@@ -58,7 +63,7 @@ impl PlaceCache {
     }
 
     /// Keeps an order whose making began at `begun`.
-    pub fn put(&self, places: HashMap<JobId, Place>, begun: Instant) -> Places {
+    pub fn put(&self, places: Places, begun: Instant) -> Arc<Places> {
         let places = Arc::new(places);
         let stale = Instant::now() + (begun.elapsed() * REUSE).min(MOST_REUSE);
         let cached = Cached { stale, places: Arc::clone(&places) };

@@ -5,7 +5,10 @@
 use crate::jobs::{
     error::JobError,
     events::{EventStream, Watched},
-    job::{ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page, Scope, SubmitPermit},
+    job::{
+        IdempotencyKey, ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page, Scope,
+        SubmitPermit,
+    },
     shared::{QueueLimits, Shared, detached},
     state::JobState,
     store::{
@@ -16,7 +19,10 @@ use crate::jobs::{
     work::WorkQueue,
 };
 use futures::StreamExt;
-use sdrest_proto::id::{ImageId, JobId};
+use sdrest_proto::{
+    id::{ImageId, JobId},
+    identity::Subject,
+};
 use std::{future::Future, path::Path, sync::Arc};
 
 /// Seconds that a refused client is told to wait where nothing was measured yet, and the most it is told.
@@ -34,10 +40,18 @@ pub struct QueueStatus {
     pub eta_seconds: Option<f64>,
 }
 
+/// An accepted job after a wait for its end.
+#[derive(Clone, Debug)]
+pub struct Waited {
+    pub job: Job,
+    /// Whether it was waited for. It was not where its owner waits for as many jobs as one user may.
+    pub held: bool,
+}
+
 /// The queue. Clones share it.
 #[derive(Clone)]
 pub struct Queue {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Queue {
@@ -66,38 +80,70 @@ impl Queue {
         Ok(self.shared.dress_accepted(job).await)
     }
 
-    /// Accepts a job and gives it once it has ended, or as it is when `patience` is over. Once it is accepted
-    /// nothing makes this fail: the worst is the job as it was committed.
+    /// Accepts a job and gives it once it has ended, or as it is when `patience` is over, or at once where its
+    /// owner waits for as many as one user may. Once it is accepted nothing makes this fail: the worst is the job
+    /// as it was committed.
     pub async fn submit_and_wait<P: SubmitPermit>(
         &self,
         permit: P,
         new: NewJob,
         patience: impl Future<Output = ()>,
-    ) -> Result<Job, JobError> {
-        let mut watched = self.shared.hub.watch(new.id);
-        let (job, ended) = match self.accept(permit, new).await? {
-            Inserted::Fresh(job) => (job, or_over(watched.end(), patience).await),
-            Inserted::Replayed(job) => {
-                // Watches first and looks second, so that no end falls between.
-                let mut watched = self.shared.hub.watch(job.id);
-                match self.shared.store.job(job.id).await {
-                    Ok(Some(now)) if now.state.is_terminal() => {
-                        self.shared.hub.forget(job.id);
-                        (job, Some(now))
-                    }
-                    _ => (job, or_over(watched.end(), patience).await),
-                }
+    ) -> Result<Waited, JobError> {
+        let watched = self.shared.hub.watch(new.id);
+        match self.accept(permit, new).await? {
+            Inserted::Fresh(job) => Ok(self.end_of_accepted(job, Some(watched), patience).await),
+            Inserted::Replayed(job) => Ok(self.wait_for_accepted(job, patience).await),
+        }
+    }
+
+    /// The job that this key made from the same body, if it is remembered. Whatever was checked when it was
+    /// accepted need not be so any more, so this is asked first; `submit` decides between two at a time.
+    pub async fn replay<P: SubmitPermit>(
+        &self,
+        _permit: &P,
+        owner: &Subject,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Job>, JobError> {
+        let Some(job) = self.shared.store.replay(owner.clone(), key.clone()).await? else {
+            return Ok(None);
+        };
+        tracing::info!(job = %job.id, "asked for again");
+        Ok(Some(self.shared.dress_accepted(job).await))
+    }
+
+    /// A job that was accepted earlier, as `submit_and_wait` gives it.
+    pub async fn wait_for_accepted(&self, job: Job, patience: impl Future<Output = ()>) -> Waited {
+        match self.watch_and_look(Scope::Any, job.id).await {
+            Ok((now, _)) if now.state.is_terminal() => {
+                Waited { job: self.shared.dress_accepted(now).await, held: true }
             }
+            Ok((now, watched)) => self.end_of_accepted(now, Some(watched), patience).await,
+            // It is looked at once more, and shown as it was.
+            Err(_) => self.end_of_accepted(job, None, patience).await,
+        }
+    }
+
+    /// Waits for the end of an accepted job that is watched, where its owner may wait for one more.
+    async fn end_of_accepted(
+        &self,
+        job: Job,
+        watched: Option<Watched>,
+        patience: impl Future<Output = ()>,
+    ) -> Waited {
+        let ticket = self.shared.waits.enter(&job.owner, job.id);
+        let (held, ended) = match (watched, ticket) {
+            (Some(mut watched), Some(_ticket)) => (true, or_over(watched.end(), patience).await),
+            _ => (false, None),
         };
         if let Some(ended) = ended {
-            return Ok(self.shared.dress_accepted(ended).await);
+            return Waited { job: self.shared.dress_accepted(ended).await, held };
         }
         match self.shared.look(job.id).await {
-            Ok(Some(now)) => Ok(now),
-            Ok(None) => Ok(job),
+            Ok(Some(now)) => Waited { job: now, held },
+            Ok(None) => Waited { job, held },
             Err(error) => {
                 tracing::error!(job = %job.id, %error, "an accepted job could not be read and is shown as it was");
-                Ok(job)
+                Waited { job, held }
             }
         }
     }
@@ -156,22 +202,14 @@ impl Queue {
 
     /// Jobs that the asker may see, newest first.
     pub async fn list(&self, scope: Scope<'_>, page: Page<JobId>) -> Result<JobPage, JobError> {
-        let limit = page.capped();
-        let filter = JobFilter {
-            owner: scope.owner(),
-            state: page.state,
-            before: page.before,
-            limit: limit + 1,
-        };
-        let mut found = self.shared.store.jobs(filter).await?;
-        let more = found.len() > limit as usize;
-        found.truncate(limit as usize);
-        let next = found.last().map(|job| job.id).filter(|_| more);
-        let mut jobs = Vec::with_capacity(found.len());
-        for job in found {
+        let (owner, limit) = (scope.owner(), page.capped());
+        let filter = JobFilter { owner, state: page.state, before: page.before, limit };
+        let found = self.shared.store.jobs(filter).await?;
+        let mut jobs = Vec::with_capacity(found.jobs.len());
+        for job in found.jobs {
             jobs.push(self.shared.dress(job).await?);
         }
-        Ok(JobPage { jobs, next })
+        Ok(JobPage { jobs, next: found.next })
     }
 
     /// Ends a job, waiting or running; the worker of a running one is told to stop within a step. The end is
@@ -196,7 +234,8 @@ impl Queue {
         }
     }
 
-    /// The job once it has ended, or as it is when `patience` is over.
+    /// The job once it has ended, or as it is when `patience` is over, or at once where the job's owner waits for as
+    /// many as one user may.
     pub async fn wait(
         &self,
         scope: Scope<'_>,
@@ -207,6 +246,9 @@ impl Queue {
         if job.state.is_terminal() {
             return Ok(self.shared.dress(job).await?);
         }
+        let Some(_ticket) = self.shared.waits.enter(&job.owner, id) else {
+            return Ok(self.shared.dress(job).await?);
+        };
         match or_over(watched.end(), patience).await {
             Some(ended) => Ok(self.shared.dress(ended).await?),
             None => self.job(scope, id).await,
@@ -237,14 +279,25 @@ impl Queue {
         Ok(held.boxed())
     }
 
-    /// Watches first and looks second, so that no end falls between. Only what the asker may see is watched. The
-    /// job is as the store has it.
+    /// Watches what the asker may see, and only that. The job is as the store has it.
     async fn watched(&self, scope: Scope<'_>, id: JobId) -> Result<(Job, Watched), JobError> {
         self.stored(scope, id).await?;
+        self.watch_and_look(scope, id).await
+    }
+
+    /// Watches first and looks second, so that no end falls between.
+    async fn watch_and_look(
+        &self,
+        scope: Scope<'_>,
+        id: JobId,
+    ) -> Result<(Job, Watched), JobError> {
+        let unsettled = self.shared.hub.unsettled(id);
         let watched = self.shared.hub.watch(id);
         let job = self.stored(scope, id).await?;
         if job.state.is_terminal() {
             self.shared.hub.forget(id);
+        } else {
+            unsettled.settled();
         }
         Ok((job, watched))
     }
@@ -254,9 +307,8 @@ impl Queue {
         let all = self.shared.store.counts(None).await?;
         let own = self.shared.store.counts(scope.owner()).await?;
         let places = self.shared.places().await?;
-        let mine = places.values().filter(|place| scope.covers(&place.owner));
-        let waiting = places.values().map(|place| place.ahead).max().unwrap_or(0);
-        let left = waiting as f64 + self.shared.hub.running_cost();
+        let mine = places.of.values().filter(|place| scope.covers(&place.owner));
+        let left = places.cost as f64 + self.shared.hub.running_cost();
         Ok(QueueStatus {
             all,
             own,
@@ -277,13 +329,8 @@ impl Queue {
         scope: Scope<'_>,
         page: Page<ImageId>,
     ) -> Result<ImagePage, JobError> {
-        let limit = page.capped();
-        let wanted = Page { limit: limit + 1, ..page };
-        let mut images = self.shared.store.images(scope.owner(), wanted).await?;
-        let more = images.len() > limit as usize;
-        images.truncate(limit as usize);
-        let next = images.last().map(|found| found.image.id).filter(|_| more);
-        Ok(ImagePage { images, next })
+        let wanted = Page { limit: page.capped(), ..page };
+        Ok(self.shared.store.images(scope.owner(), wanted).await?)
     }
 
     /// Forgets a picture. The caller deletes the blob that `key` names after that; a crash in between leaves

@@ -10,7 +10,7 @@ use crate::jobs::{
     store::{JobStore, StoreError},
     streams::Streams,
 };
-use sdrest_proto::id::JobId;
+use sdrest_proto::id::{Attempt, JobId};
 use std::{future::Future, sync::Arc, time::Instant};
 use tokio::sync::{broadcast, watch};
 
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     /// Running jobs that were cancelled.
     pub(crate) interrupts: broadcast::Sender<JobId>,
     pub(crate) streams: Streams,
+    pub(crate) waits: Streams,
     places: PlaceCache,
 }
 
@@ -56,7 +57,8 @@ impl Shared {
             pace: Pace::default(),
             arrivals: watch::Sender::new(0),
             interrupts,
-            streams: Streams::default(),
+            streams: Streams::of_events(),
+            waits: Streams::of_waits(),
             places: PlaceCache::default(),
         }
     }
@@ -71,15 +73,30 @@ impl Shared {
         self.hub.end(job, state, None);
     }
 
+    /// This attempt counts no more. Where the job was ended while it was claimed, what the claim said of it
+    /// afterwards would stay for ever.
+    pub(crate) async fn outdated(&self, job: JobId, attempt: Attempt) {
+        if self.hub.peek(job).is_some_and(|live| live.attempt == attempt)
+            && let Ok(found) = self.store.job(job).await
+            && found.is_none_or(|found| found.state.is_terminal())
+        {
+            self.hub.forget(job);
+        }
+    }
+
     /// The places of all waiting jobs, at most a moment old.
-    pub(crate) async fn places(&self) -> Result<Places, StoreError> {
+    pub(crate) async fn places(&self) -> Result<Arc<Places>, StoreError> {
         match self.places.get() {
             Some(places) => Ok(places),
             None => {
                 let begun = Instant::now();
-                Ok(self.places.put(rank(self.store.waiting().await?), begun))
+                Ok(self.keep_places(rank(self.store.waiting().await?), begun))
             }
         }
+    }
+
+    pub(crate) fn keep_places(&self, places: Places, begun: Instant) -> Arc<Places> {
+        self.places.put(places, begun)
     }
 
     /// A job as it is now.
@@ -111,11 +128,11 @@ impl Shared {
                 let places = self.places().await?;
                 // One that came after the order was made stands behind all of it.
                 let behind = || Place {
-                    position: u32::try_from(places.len()).unwrap_or(u32::MAX).saturating_add(1),
-                    ahead: places.values().map(|place| place.ahead).max().unwrap_or(0),
+                    position: u32::try_from(places.of.len()).unwrap_or(u32::MAX).saturating_add(1),
+                    ahead: places.cost,
                     owner: job.owner.clone(),
                 };
-                let place = places.get(&job.id).cloned().unwrap_or_else(behind);
+                let place = places.of.get(&job.id).cloned().unwrap_or_else(behind);
                 job.position = Some(place.position);
                 let cost = place.ahead.saturating_add(fairness::cost(&job.request)) as f64;
                 job.eta_seconds = self.pace.estimate(cost + self.hub.running_cost());

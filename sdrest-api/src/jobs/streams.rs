@@ -1,5 +1,5 @@
-//! How many jobs one user may watch at a time. A stream holds a connection for as long as its job lives, so
-//! without a bound one user could hold all of them.
+//! How many jobs one user may watch and wait for at a time. A stream and a long poll each hold a connection for
+//! as long as the job or the wait lasts, so without a bound one user could hold all of them.
 
 use sdrest_proto::{id::JobId, identity::Subject};
 use std::{
@@ -9,16 +9,32 @@ use std::{
 
 /// Streams that one user may have open.
 pub const MAX_STREAMS: u32 = 16;
+/// Long polls that one user may have open: enough for a program that waits for many jobs one by one. With the
+/// streams it is less than a sixth of the connections that the listener takes.
+pub const MAX_WAITS: u32 = 64;
+/// Long polls that everybody together may have open: half of those connections, because whoever has no account
+/// is counted by job and may have many jobs.
+const MAX_WAITS_OF_ALL: u32 = 256;
 
 /// Everybody without an account goes by one name; so that one of them cannot shut out the others, they are
 /// counted by job.
 type Watcher = (Subject, Option<JobId>);
 
-/// The open streams of everybody. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Streams(Arc<Mutex<HashMap<Watcher, u32>>>);
+/// The open streams, or long polls, of everybody. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams {
+    most: u32,
+    most_of_all: u32,
+    open: Arc<Mutex<Open>>,
+}
 
-/// The right to one stream, given back when it is dropped.
+#[derive(Debug, Default)]
+struct Open {
+    by: HashMap<Watcher, u32>,
+    all: u32,
+}
+
+/// The right to one of them, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     streams: Streams,
@@ -26,27 +42,43 @@ pub(crate) struct Ticket {
 }
 
 impl Streams {
-    /// `None` where this user has as many as it may.
+    /// Of server-sent events. One that is refused is an error, so one user's are nothing to another.
+    pub(crate) fn of_events() -> Self {
+        Self::new(MAX_STREAMS, u32::MAX)
+    }
+
+    /// Of long polls. One that is refused is answered at once.
+    pub(crate) fn of_waits() -> Self {
+        Self::new(MAX_WAITS, MAX_WAITS_OF_ALL)
+    }
+
+    fn new(most: u32, most_of_all: u32) -> Self {
+        Self { most, most_of_all, open: Arc::default() }
+    }
+
+    /// `None` where this user, or everybody together, has as many as there may be.
     pub(crate) fn enter(&self, owner: &Subject, job: JobId) -> Option<Ticket> {
         let shared = *owner == Subject::guest() || *owner == Subject::anonymous();
         let watcher = (owner.clone(), shared.then_some(job));
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(watcher.clone()).or_insert(0);
-        if *count >= MAX_STREAMS {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.by.get(&watcher).copied().unwrap_or(0);
+        if count >= self.most || open.all >= self.most_of_all {
             return None;
         }
-        *count += 1;
+        open.by.insert(watcher.clone(), count + 1);
+        open.all += 1;
         Some(Ticket { streams: self.clone(), watcher })
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.watcher) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(count) = open.by.get_mut(&self.watcher) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.watcher);
+                open.by.remove(&self.watcher);
             }
         }
     }
@@ -58,7 +90,7 @@ mod tests {
 
     #[test]
     fn each_user_has_a_share_and_gets_it_back() {
-        let (streams, job) = (Streams::default(), JobId::random());
+        let (streams, job) = (Streams::of_events(), JobId::random());
         let one = Subject::unix(1, 1);
         let mut held: Vec<Ticket> =
             (0..MAX_STREAMS).map(|_| streams.enter(&one, JobId::random()).unwrap()).collect();
@@ -67,15 +99,26 @@ mod tests {
         held.pop();
         assert!(streams.enter(&one, job).is_some());
         held.clear();
-        assert!(streams.0.lock().unwrap().is_empty());
+        let open = streams.open.lock().unwrap();
+        assert!(open.by.is_empty() && open.all == 0);
     }
 
     #[test]
     fn one_guest_does_not_use_up_the_streams_of_another() {
-        let (streams, job) = (Streams::default(), JobId::random());
+        let (streams, job) = (Streams::of_events(), JobId::random());
         let guest = Subject::guest();
         let held: Vec<_> = (0..=MAX_STREAMS).map(|_| streams.enter(&guest, job)).collect();
         assert!(held[MAX_STREAMS as usize].is_none());
         assert!(streams.enter(&guest, JobId::random()).is_some());
+    }
+
+    #[test]
+    fn guests_with_many_jobs_do_not_wait_on_every_connection() {
+        let waits = Streams::of_waits();
+        let enter = || waits.enter(&Subject::guest(), JobId::random());
+        let mut held: Vec<_> = (0..MAX_WAITS_OF_ALL).map(|_| enter().unwrap()).collect();
+        assert!(enter().is_none());
+        held.pop();
+        assert!(enter().is_some());
     }
 }

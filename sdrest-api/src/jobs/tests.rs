@@ -1,9 +1,11 @@
 //! The queue over a store that fails after it has accepted.
 
+mod hub;
+
 use super::{
     IdempotencyKey, Job, JobState, NewJob, OwnedImage, Page, Queue, QueueLimits, SubmitPermit,
     fairness::Waiting,
-    job::ImageRecord,
+    job::{ImagePage, ImageRecord, JobPage},
     store::{
         Answer, Blame, Claim, ClaimRequest, Company, Counts, Finished, Inserted, JobFilter,
         JobStore, Limits, Recorded, Refusal, Requeued, StoreError,
@@ -17,13 +19,16 @@ use sdrest_proto::{
     id::{Attempt, ImageId, JobId},
     identity::Subject,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 struct Allowed;
 impl SubmitPermit for Allowed {}
 
-/// Accepts, and cannot be read.
-struct WriteOnly(SqliteStore);
+/// Accepts, and cannot be read, but for so many looks at a job.
+struct WriteOnly(SqliteStore, AtomicU32);
 
 fn unreadable<T: Send>() -> Answer<'static, T> {
     async { Err(StoreError::corrupt("the disk", "nothing comes back from it")) }.boxed()
@@ -56,10 +61,15 @@ impl JobStore for WriteOnly {
     fn cancel(&self, job: JobId) -> Answer<'_, Option<JobState>> {
         self.0.cancel(job)
     }
-    fn job(&self, _: JobId) -> Answer<'_, Option<Job>> {
+    fn job(&self, job: JobId) -> Answer<'_, Option<Job>> {
+        let left =
+            self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() { self.0.job(job) } else { unreadable() }
+    }
+    fn replay(&self, _: Subject, _: IdempotencyKey) -> Answer<'_, Option<Job>> {
         unreadable()
     }
-    fn jobs(&self, _: JobFilter) -> Answer<'_, Vec<Job>> {
+    fn jobs(&self, _: JobFilter) -> Answer<'_, JobPage> {
         unreadable()
     }
     fn counts(&self, _: Option<Subject>) -> Answer<'_, Counts> {
@@ -71,7 +81,7 @@ impl JobStore for WriteOnly {
     fn image(&self, _: ImageId) -> Answer<'_, Option<OwnedImage>> {
         unreadable()
     }
-    fn images(&self, _: Option<Subject>, _: Page<ImageId>) -> Answer<'_, Vec<OwnedImage>> {
+    fn images(&self, _: Option<Subject>, _: Page<ImageId>) -> Answer<'_, ImagePage> {
         unreadable()
     }
     fn delete_image(&self, image: ImageId) -> Answer<'_, bool> {
@@ -86,10 +96,12 @@ impl JobStore for WriteOnly {
 async fn what_was_accepted_is_never_answered_as_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("jobs.db")).await.unwrap();
-    let queue = Queue::over(Arc::new(WriteOnly(store)), QueueLimits::default()).await.unwrap();
+    let queue = Queue::over(Arc::new(WriteOnly(store, AtomicU32::new(0))), QueueLimits::default())
+        .await
+        .unwrap();
     let plain = queue.submit(Allowed, new_job(1, 5)).await.unwrap();
     let over_at_once = async {};
-    let waited = queue.submit_and_wait(Allowed, new_job(1, 5), over_at_once).await.unwrap();
+    let waited = queue.submit_and_wait(Allowed, new_job(1, 5), over_at_once).await.unwrap().job;
     assert_ne!(plain.id, waited.id);
     for job in [plain, waited] {
         assert_eq!((job.state, job.position), (JobState::Queued, None));
@@ -104,7 +116,9 @@ async fn whoever_waits_gets_the_end_as_it_was_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("jobs.db")).await.unwrap();
     // Nothing is read for it.
-    let queue = Queue::over(Arc::new(WriteOnly(store)), QueueLimits::default()).await.unwrap();
+    let queue = Queue::over(Arc::new(WriteOnly(store, AtomicU32::new(0))), QueueLimits::default())
+        .await
+        .unwrap();
     let waiting = queue.submit_and_wait(Allowed, new_job(1, 5), std::future::pending());
     let drawing = async {
         let work = queue.work();
@@ -123,7 +137,7 @@ async fn whoever_waits_gets_the_end_as_it_was_recorded() {
     let both = async { tokio::join!(waiting, drawing) };
     let (waited, drawn) =
         tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
-    let waited = waited.unwrap();
+    let waited = waited.unwrap().job;
     assert_eq!((waited.id, waited.state, waited.images.len()), (drawn, JobState::Done, 1));
     assert_eq!(waited.progress.step, 5);
 }
@@ -140,6 +154,6 @@ async fn a_job_that_has_ended_already_is_not_waited_for() {
     let again = queue.submit_and_wait(Allowed, new, std::future::pending());
     // The limit is only there so that a failure ends.
     let again = tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();
-    let again = again.unwrap();
+    let again = again.unwrap().job;
     assert_eq!((again.id, again.state), (job.id, JobState::Cancelled));
 }

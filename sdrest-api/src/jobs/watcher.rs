@@ -109,7 +109,7 @@ impl Watcher {
             }
             Err(_) if self.job.state == JobState::Queued => {
                 let places = self.shared.places().await.ok()?;
-                let position = places.get(&self.job.id).map(|place| place.position);
+                let position = places.of.get(&self.job.id).map(|place| place.position);
                 self.shared.hub.update(self.job.id, |live| live.position = position);
                 Some(())
             }

@@ -93,7 +93,10 @@ impl WorkQueue {
                     shared.hub.end(job, JobState::Done, recorded);
                     Recorded::Yes
                 }
-                Finished::Stale => Recorded::Stale,
+                Finished::Stale => {
+                    shared.outdated(job, attempt).await;
+                    Recorded::Stale
+                }
             })
         })
         .await
@@ -109,8 +112,9 @@ impl WorkQueue {
         let shared = Arc::clone(&self.shared);
         detached(async move {
             let recorded = shared.store.fail(job, attempt, fault).await?;
-            if recorded == Recorded::Yes {
-                shared.ended(job, JobState::Failed);
+            match recorded {
+                Recorded::Yes => shared.ended(job, JobState::Failed),
+                Recorded::Stale => shared.outdated(job, attempt).await,
             }
             Ok(recorded)
         })
@@ -129,11 +133,16 @@ impl WorkQueue {
             let requeued = shared.store.requeue(job, attempt, blame).await?;
             match requeued {
                 Requeued::Waiting => {
-                    shared.hub.update(job, |live| live.state = JobState::Queued);
+                    // Another dispatcher may have claimed it since, under the next attempt.
+                    shared.hub.update(job, |live| {
+                        if live.attempt == attempt {
+                            live.state = JobState::Queued;
+                        }
+                    });
                     shared.more_waits();
                 }
                 Requeued::Quarantined => shared.ended(job, JobState::Failed),
-                Requeued::Stale => {}
+                Requeued::Stale => shared.outdated(job, attempt).await,
             }
             Ok(requeued)
         })

@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{Generate, Permit},
+    auth::{Generate, Permit, User},
     edge::{Body, GENERATION_BODY, Query, RequestTag},
     error::{ApiError, ErrorBody},
-    jobs::{IdempotencyKey, JobKind, NewJob},
+    jobs::{IdempotencyKey, JobKind, NewJob, Waited},
 };
 use axum::{
     Json,
@@ -24,7 +24,7 @@ use sdrest_proto::{
     model::ModelInfo,
 };
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 /// The longest `Prefer: wait`, in seconds.
 const MAX_WAIT: u64 = 60;
@@ -43,27 +43,61 @@ pub async fn txt2img(
     wishes: Wishes,
     body: Body<TextToImage, GENERATION_BODY>,
 ) -> Result<Response, ApiError> {
-    let model = model(&app, &body.value)?;
     let user = permit.user().clone();
     let body_sha256 = Sha256::digest(&body.raw).into();
     // All guests are one owner: a key of one of them must not open the job of another.
     let key = wishes.key.filter(|_| !user.is_guest());
-    let new = NewJob {
+    let key = key.map(|key| IdempotencyKey { key, body_sha256 });
+    // What was accepted stays so, whatever today's models are.
+    let earlier = match &key {
+        Some(key) => app.queue.replay(&permit, user.subject(), key).await.map_err(failed)?,
+        None => None,
+    };
+    let patience = wishes.wait.map(|wait| over(&app, &user, wait));
+    let waited = match (earlier, patience) {
+        (Some(job), None) => Waited { job, held: false },
+        (Some(job), Some(patience)) => app.queue.wait_for_accepted(job, patience).await,
+        (None, patience) => {
+            let new = new_job(&app, &user, body.value, wishes.request, key)?;
+            submit(&app, permit, new, patience).await?
+        }
+    };
+    let secret = app.job_secrets.of(&user, waited.job.id);
+    let answer = JobWrapped { secret, ..JobWrapped::from(&waited.job) };
+    Ok(accepted(answer, wishes.wait.filter(|_| waited.held)))
+}
+
+/// The job that the body asks for, by today's models.
+fn new_job(
+    app: &App,
+    user: &User,
+    body: TextToImage,
+    request_id: RequestId,
+    idempotency_key: Option<IdempotencyKey>,
+) -> Result<NewJob, ApiError> {
+    let model = model(app, &body)?;
+    Ok(NewJob {
         id: JobId::random(),
         owner: user.subject().clone(),
         owner_name: user.name().to_owned(),
         kind: JobKind::TextToImage,
-        request: body.value.into_request(&model)?,
-        request_id: wishes.request,
-        idempotency_key: key.map(|key| IdempotencyKey { key, body_sha256 }),
+        request: body.into_request(&model)?,
+        request_id,
+        idempotency_key,
+    })
+}
+
+async fn submit(
+    app: &App,
+    permit: Permit<Generate>,
+    new: NewJob,
+    patience: Option<impl Future<Output = ()>>,
+) -> Result<Waited, ApiError> {
+    let waited = match patience {
+        None => app.queue.submit(permit, new).await.map(|job| Waited { job, held: false }),
+        Some(patience) => app.queue.submit_and_wait(permit, new, patience).await,
     };
-    let job = match wishes.wait {
-        None => app.queue.submit(permit, new).await,
-        Some(wait) => app.queue.submit_and_wait(permit, new, over(&app, &user, wait)).await,
-    };
-    let job = job.map_err(failed)?;
-    let secret = app.job_secrets.of(&user, job.id);
-    Ok(accepted(JobWrapped { secret, ..JobWrapped::from(&job) }, wishes.wait))
+    waited.map_err(failed)
 }
 
 /// What the head of the request says of how it is to be accepted.
@@ -94,6 +128,7 @@ fn model(app: &App, body: &TextToImage) -> Result<ModelInfo, ApiError> {
     Ok(model?)
 }
 
+/// `wait` where it was honoured.
 fn accepted(answer: JobWrapped, wait: Option<Duration>) -> Response {
     let location = HeaderValue::from_str(&format!("/api/v1/jobs/{}", answer.job.id));
     let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
@@ -121,16 +156,19 @@ fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
-    let (Some(key), None) = (key, values.next()) else {
-        let message = format!(
-            "`Idempotency-Key` must be sent once, with 1 to {MAX_KEY} printable characters"
-        );
-        return Err(ApiError::new(ErrorCode::ValidationFailed, message));
+    let sent = headers.get_all("idempotency-key");
+    let Some(value) = sent.iter().next() else { return Ok(None) };
+    let times = sent.iter().count();
+    let got = match value.to_str().map(str::trim) {
+        _ if times > 1 => format!("it {times} times"),
+        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => return Ok(Some(key.to_owned())),
+        Ok(key) => format!("{} characters", key.len()),
+        Err(_) => "unprintable ones".to_owned(),
     };
-    Ok(Some(key.to_owned()))
+    let message = format!(
+        "`Idempotency-Key` must be sent once, with 1 to {MAX_KEY} printable characters, got {got}"
+    );
+    Err(ApiError::new(ErrorCode::ValidationFailed, message))
 }
 
 #[cfg(test)]
@@ -163,8 +201,21 @@ mod tests {
         assert_eq!(key(&[]).unwrap(), None);
         assert_eq!(key(&["a"]).unwrap().unwrap(), "a");
         let long = "a".repeat(256);
-        for bad in [&[""][..], &["a", "a"], &[long.as_str()]] {
-            assert_eq!(key(bad).unwrap_err().code(), ErrorCode::ValidationFailed);
+        for (bad, got) in [
+            (&[""][..], "got 0 characters"),
+            (&["a", "a"], "got it 2 times"),
+            (&[long.as_str()], "got 256 characters"),
+        ] {
+            let error = key(bad).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::ValidationFailed);
+            let message = &error.fault().message;
+            assert!(message.contains("1 to 255") && message.ends_with(got), "{message}");
         }
+        let other = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        let error = idempotency_key(&HeaderMap::from_iter([(
+            HeaderName::from_static("idempotency-key"),
+            other,
+        )]));
+        assert_eq!(error.unwrap_err().code(), ErrorCode::ValidationFailed);
     }
 }

@@ -114,7 +114,7 @@ impl Board {
         self.entries().get(worker)?.models.iter().find(|model| model.name == *name).cloned()
     }
 
-    /// Models that this worker lacks and another connected one has.
+    /// Models that this worker lacks and another one has, also one that is away: it comes back.
     pub(crate) fn lacking(&self, worker: usize) -> Vec<String> {
         let entries = self.entries();
         let names = |entry: &Entry| -> BTreeSet<String> {
@@ -126,12 +126,15 @@ impl Board {
                 .collect()
         };
         let own = entries.get(worker).map(names).unwrap_or_default();
-        let others = entries
-            .iter()
-            .enumerate()
-            .filter(|(other, entry)| *other != worker && entry.client.is_some());
+        let others = entries.iter().enumerate().filter(|(other, _)| *other != worker);
         let all: BTreeSet<String> = others.flat_map(|(_, entry)| names(entry)).collect();
         all.difference(&own).cloned().collect()
+    }
+
+    /// Whether another worker may have a model that this one says it has not: one that was never reached, or one
+    /// that came to be known since this one was asked.
+    pub(crate) fn may_be_elsewhere(&self, worker: usize, name: &ModelName) -> bool {
+        self.has_unknown() || self.lacking(worker).iter().any(|lacked| lacked == name.as_str())
     }
 }
 

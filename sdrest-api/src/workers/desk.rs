@@ -1,14 +1,17 @@
 //! The jobs that one worker has been given and that have not ended yet. They outlive a connection: a worker
 //! that comes back with the same incarnation goes on with them.
 
-use crate::jobs::{Job, Progress, WorkQueue};
+use crate::jobs::{Job, Progress, WorkQueue, store::Blame};
 use sdrest_proto::{
     id::{Attempt, JobId},
     worker::SubmitJob,
 };
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 use tokio::sync::watch;
@@ -21,6 +24,8 @@ pub(crate) struct Flight {
     share: u64,
     /// The connection over which it was sent; 0 before.
     sent_in: u64,
+    /// Its place among all that the worker was sent; nothing before.
+    sent: Option<u64>,
     /// Whether it has a slot.
     pub(crate) started: bool,
     /// Whether it was cancelled since.
@@ -33,7 +38,11 @@ pub(crate) struct Flight {
 /// All jobs at one worker.
 pub(crate) struct Desk {
     flights: Mutex<BTreeMap<JobId, Flight>>,
-    /// When the worker was last heard of to work.
+    /// Counts what the worker was sent.
+    sent: AtomicU64,
+    /// Places that stay taken a while after their job came back unasked.
+    resting: AtomicUsize,
+    /// When the worker was last heard of to work at steps.
     ticked: Mutex<Option<Instant>>,
     changes: watch::Sender<u64>,
 }
@@ -42,6 +51,8 @@ impl Desk {
     pub(crate) fn new() -> Self {
         Self {
             flights: Mutex::new(BTreeMap::new()),
+            sent: AtomicU64::new(0),
+            resting: AtomicUsize::new(0),
             ticked: Mutex::new(None),
             changes: watch::Sender::new(0),
         }
@@ -68,7 +79,8 @@ impl Desk {
             ..Progress::default()
         };
         let (started, cancelled, pictures) = (false, false, BTreeMap::new());
-        let flight = Flight { share, sent_in: 0, started, cancelled, progress, pictures, job };
+        let (sent_in, sent) = (0, None);
+        let flight = Flight { share, sent_in, sent, started, cancelled, progress, pictures, job };
         self.flights().insert(flight.job.id, flight);
         self.changed();
     }
@@ -104,14 +116,24 @@ impl Desk {
         self.flights().contains_key(&job)
     }
 
-    /// All that is here, by id and attempt, and the steps done of what has a slot.
-    pub(crate) fn all(&self) -> Vec<(JobId, Attempt, Option<u32>)> {
-        self.flights()
-            .values()
-            .map(|flight| {
-                (flight.job.id, flight.job.attempt, flight.started.then_some(flight.progress.step))
-            })
-            .collect()
+    /// All that is here, by id and attempt.
+    pub(crate) fn all(&self) -> Vec<(JobId, Attempt)> {
+        self.flights().values().map(|flight| (flight.job.id, flight.job.attempt)).collect()
+    }
+
+    /// All that is here, and what each has to do with the loss of the worker. Whatever had a slot may have caused
+    /// it; where nothing had, it may be the one that was sent first: the news of its slot may have died too.
+    pub(crate) fn blames(&self) -> Vec<(JobId, Attempt, Blame)> {
+        let flights = self.flights();
+        let any_started = flights.values().any(|flight| flight.started);
+        let sent = flights.values().filter_map(|flight| Some((flight.sent?, flight.job.id)));
+        let first = if any_started { None } else { sent.min().map(|(_, job)| job) };
+        let blame = |flight: &Flight| match flight.started {
+            true => Blame::Suspect { step: flight.progress.step },
+            false if first == Some(flight.job.id) => silent_death(flight.job.worker_deaths),
+            false => Blame::Innocent,
+        };
+        flights.values().map(|flight| (flight.job.id, flight.job.attempt, blame(flight))).collect()
     }
 
     /// What was not sent over this connection yet.
@@ -128,6 +150,12 @@ impl Desk {
         submits.collect()
     }
 
+    /// Notes that a job is on its way. Before the worker has it: it may die over it at once.
+    pub(crate) fn mark_sending(&self, job: JobId, attempt: Attempt) {
+        let place = self.sent.fetch_add(1, Ordering::Relaxed);
+        self.change(job, attempt, |flight| *flight.sent.get_or_insert(place));
+    }
+
     /// Notes that the worker has a job, and gives whether it was cancelled in the meantime.
     pub(crate) fn mark_sent(&self, job: JobId, attempt: Attempt, connection: u64) -> bool {
         let sent = self.change(job, attempt, |flight| {
@@ -137,15 +165,29 @@ impl Desk {
         sent.unwrap_or(false)
     }
 
-    /// How many jobs are here, and whether one of them must run alone.
+    /// How many places are taken, and whether a job that is here must run alone.
     pub(crate) fn load(&self) -> (usize, bool) {
         let flights = self.flights();
-        (flights.len(), flights.values().any(|flight| flight.job.worker_deaths > 0))
+        let taken = flights.len() + self.resting.load(Ordering::Relaxed);
+        (taken, flights.values().any(|flight| flight.job.worker_deaths > 0))
     }
 
-    /// The worker begins to work now: the time before does not count.
-    pub(crate) fn start_clock(&self) {
-        *self.ticked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Takes a place until the guard is dropped: a worker that gives back whatever it gets cannot run through
+    /// the whole queue meanwhile.
+    pub(crate) fn rest(self: &Arc<Self>) -> Rest {
+        self.resting.fetch_add(1, Ordering::Relaxed);
+        Rest(Arc::clone(self))
+    }
+
+    /// Notes that a job has a slot. What the worker does until the next step is no measure of its pace, as it may
+    /// load a model; where there is only one step, there is no other measure.
+    pub(crate) fn start(&self, job: JobId, attempt: Attempt) {
+        let steps = self.change(job, attempt, |flight| {
+            flight.started = true;
+            flight.progress.steps
+        });
+        *self.ticked.lock().unwrap_or_else(PoisonError::into_inner) =
+            (steps == Some(1)).then(Instant::now);
     }
 
     /// Notes steps of a job, tells its watchers, and measures the pace.
@@ -165,4 +207,20 @@ impl Desk {
             queue.observe_pace(cost, now - before);
         }
     }
+}
+
+/// A place on the desk that is not given away yet.
+pub(crate) struct Rest(Arc<Desk>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.0.resting.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed();
+    }
+}
+
+/// A worker died before it said what it had begun, and that may be its own doing. So no two such deaths in a row
+/// are at one place: only the bound for all deaths of a job counts them.
+fn silent_death(deaths_before: u32) -> Blame {
+    Blame::Suspect { step: deaths_before.wrapping_add(1) % 2 }
 }

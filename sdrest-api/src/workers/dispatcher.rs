@@ -3,7 +3,7 @@
 
 use crate::{
     images::BlobStore,
-    jobs::{WorkQueue, store::Blame},
+    jobs::WorkQueue,
     workers::{
         board::Board,
         connection::{Backoff, Link, LinkError},
@@ -38,6 +38,8 @@ const LOOK_SOON: Duration = Duration::from_millis(500);
 const LOOK_LATER: Duration = Duration::from_secs(15);
 /// Looks at `LOOK_SOON`, at most.
 const SOON_LOOKS: u32 = 120;
+/// A worker that served for so long is connected to again at once.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Which worker a dispatcher serves, and with what.
 pub(crate) struct Room {
@@ -95,11 +97,11 @@ impl Dispatcher {
 
     async fn serve(&mut self) {
         let socket = self.room.socket.clone();
-        let mut incarnation = None;
+        let (mut incarnation, mut backoff) = (None, Backoff::new());
         loop {
             let link = self.reconnect(&socket).await;
             if incarnation.is_some_and(|known| known != link.description.incarnation) {
-                self.give_up(Loss::Died).await;
+                self.give_up().await;
             }
             if incarnation != Some(link.description.incarnation) {
                 incarnation = Some(link.description.incarnation);
@@ -112,9 +114,15 @@ impl Dispatcher {
             );
             self.room.board.connected(self.room.worker, &link);
             self.connection += 1;
+            let begun = Instant::now();
             let error = self.session(&link).await;
             self.room.board.disconnected(self.room.worker);
             tracing::warn!(worker = self.room.worker, %error, "worker lost");
+            if begun.elapsed() >= SETTLED {
+                backoff = Backoff::new();
+            } else {
+                sleep(backoff.next()).await;
+            }
         }
     }
 
@@ -133,19 +141,16 @@ impl Dispatcher {
                 }
             }
             if self.room.settings.sockets.len() > 1 && lost.elapsed() > self.room.settings.grace {
-                self.give_up(Loss::Away).await;
+                self.give_up().await;
             }
             sleep(backoff.next()).await;
         }
     }
 
-    /// Lets everything that the worker had wait again.
-    async fn give_up(&self, loss: Loss) {
-        for (job, attempt, step) in self.desk.all() {
-            let blame = match (loss, step) {
-                (Loss::Died, Some(step)) => Blame::Suspect { step },
-                _ => Blame::Innocent,
-            };
+    /// Lets everything that the worker had wait again: it came back as another process, or cannot be reached. Of
+    /// one that cannot be reached nobody knows that it did not die over a job.
+    async fn give_up(&self) {
+        for (job, attempt, blame) in self.desk.blames() {
             let requeued = self.recorder.requeue(job, attempt, blame).await;
             tracing::warn!(%job, %attempt, ?blame, ?requeued, "the job's worker went away");
             if let Some(flight) = self.desk.take(job, attempt) {
@@ -177,15 +182,6 @@ impl Dispatcher {
     }
 }
 
-/// How a worker went.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Loss {
-    /// It came back as another process.
-    Died,
-    /// It cannot be reached.
-    Away,
-}
-
 /// Stops at the worker what was cancelled.
 async fn interrupt(
     queue: &WorkQueue,
@@ -209,7 +205,7 @@ async fn interrupt(
 
 async fn ended_meanwhile(queue: &WorkQueue, desk: &Desk) -> Vec<JobId> {
     let mut ended = Vec::new();
-    for (job, attempt, _) in desk.all() {
+    for (job, attempt) in desk.all() {
         if let Ok(false) = queue.is_running(job, attempt).await {
             ended.push(job);
         }

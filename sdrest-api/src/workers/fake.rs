@@ -39,6 +39,21 @@ pub(super) enum Mood {
     Lies(Lie),
     /// It answers every poll at once, with nothing.
     Babbles,
+    /// They begin, and no step is ever done.
+    Loads,
+    /// They are taken, and nothing more is heard of them.
+    Silent,
+    /// They are given back as soon as they come.
+    GivesBack(Return),
+    /// It hangs up as soon as it has introduced itself.
+    HangsUp,
+}
+
+/// With which word a job is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Return {
+    Interrupted,
+    Unavailable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +72,16 @@ struct State {
     most_at_once: usize,
     polls: usize,
     health_calls: usize,
+    connections: usize,
+    submits: usize,
 }
 
 #[derive(Clone)]
 pub(super) struct FakeWorker {
     incarnation: u64,
     mood: Mood,
+    /// The only model that it has.
+    model: &'static str,
     state: Arc<Mutex<State>>,
     news: watch::Sender<u64>,
 }
@@ -87,9 +106,18 @@ fn sized_picture(side: u32, seed: u64) -> Rgb8Image {
 }
 
 pub(super) fn start(socket: &Path, incarnation: u64, mood: Mood) -> Running {
+    start_with(socket, incarnation, mood, "demo")
+}
+
+pub(super) fn start_with(
+    socket: &Path,
+    incarnation: u64,
+    mood: Mood,
+    model: &'static str,
+) -> Running {
     let listener = UnixListener::from_std(transport::listen(socket).unwrap()).unwrap();
     let news = watch::Sender::new(0);
-    let worker = FakeWorker { incarnation, mood, state: Arc::default(), news };
+    let worker = FakeWorker { incarnation, mood, model, state: Arc::default(), news };
     let mut tasks = JoinSet::new();
     let served = worker.clone();
     tasks.spawn(async move {
@@ -100,12 +128,18 @@ pub(super) fn start(socket: &Path, incarnation: u64, mood: Mood) -> Running {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let (worker, trusted) = (served.clone(), trusted.clone());
+            worker.state.lock().unwrap().connections += 1;
+            // `describe` and `list_models` are its introduction.
+            let calls_served = if worker.mood == Mood::HangsUp { 2 } else { usize::MAX };
             connections.spawn(async move {
                 let (_, transport) = transport::accept(stream, &trusted, WORKER).await.unwrap();
                 let mut calls = JoinSet::new();
                 let mut requests =
                     Box::pin(BaseChannel::with_defaults(transport).execute(worker.serve()));
                 while let Some(call) = requests.next().await {
+                    if calls.len() >= calls_served {
+                        return;
+                    }
                     calls.spawn(call);
                 }
             });
@@ -142,6 +176,12 @@ impl FakeWorker {
         (state.polls, state.health_calls)
     }
 
+    /// How often it was connected to, and how often it was given a job.
+    pub(super) fn meetings(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap();
+        (state.connections, state.submits)
+    }
+
     /// The most jobs that it had at a time.
     pub(super) fn most_at_once(&self) -> usize {
         self.state.lock().unwrap().most_at_once
@@ -149,7 +189,20 @@ impl FakeWorker {
 
     async fn draw(self, submit: SubmitJob) {
         let (job, attempt, request) = (submit.job, submit.attempt, submit.request);
-        self.emit(job, attempt, JobEvent::Started);
+        match self.mood {
+            Mood::Silent => return,
+            Mood::GivesBack(Return::Interrupted) => {
+                return self.emit(job, attempt, JobEvent::Interrupted);
+            }
+            Mood::GivesBack(Return::Unavailable) => {
+                let fault = Fault::new(ErrorCode::WorkerUnavailable, "not now");
+                return self.emit(job, attempt, JobEvent::Failed(fault));
+            }
+            _ => self.emit(job, attempt, JobEvent::Started),
+        }
+        if self.mood == Mood::Loads {
+            return;
+        }
         let steps = request.num_inference_steps.get();
         for step in 1..=steps {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -199,7 +252,7 @@ impl Worker for FakeWorker {
 
     async fn list_models(self, _: Context) -> Vec<ModelInfo> {
         vec![ModelInfo {
-            name: ModelName::try_from("demo".to_owned()).unwrap(),
+            name: ModelName::try_from(self.model.to_owned()).unwrap(),
             family: "sd-1.x".to_owned(),
             prediction_type: "epsilon".to_owned(),
             default_side: 64,
@@ -223,10 +276,11 @@ impl Worker for FakeWorker {
     }
 
     async fn submit(self, _: Context, job: SubmitJob) -> Result<(), Fault> {
-        if job.request.model.as_str() != "demo" {
+        let mut state = self.state.lock().unwrap();
+        state.submits += 1;
+        if job.request.model.as_str() != self.model {
             return Err(Fault::new(ErrorCode::ModelNotFound, "no such model"));
         }
-        let mut state = self.state.lock().unwrap();
         if state.attempts.insert(job.job, job.attempt) != Some(job.attempt) {
             tokio::spawn(self.clone().draw(job));
         }

@@ -102,6 +102,7 @@ impl Feeder {
         let (job, attempt) = (submit.job, submit.attempt);
         let request_id = submit.request_id;
         tracing::info!(%job, %attempt, %request_id, worker = self.worker, "job sent");
+        self.desk.mark_sending(job, attempt);
         if let Err(fault) = link.client.submit(deadline(VERB), submit).await? {
             self.refused(job, attempt, fault).await;
             return Ok(());

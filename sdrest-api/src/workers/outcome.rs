@@ -40,6 +40,10 @@ const HASH: Duration = Duration::from_secs(30);
 const SMALL: usize = 128 * 128 * 3;
 /// How often a blob is tried.
 const BLOB_TRIES: u32 = 3;
+/// The pause before a job waits again that the worker gave back.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The same for a job whose model a worker that was not reached yet may have.
+const MODEL_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between tries to reach the store.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -226,13 +230,35 @@ impl Recorder {
         self.discard(&images).await;
     }
 
-    /// Records that a job ended without pictures, or lets it wait again where the fault will pass.
+    /// Records that a job ended without pictures, or lets it wait again where the fault will pass or another
+    /// worker may do better.
     pub(crate) async fn failed(&self, job: &Job, fault: Fault) {
-        if will_pass(&fault) {
-            tracing::warn!(job = %job.id, request_id = %job.request_id, %fault, "the worker does not take the job now");
-            self.requeue(job.id, job.attempt, Blame::Innocent).await;
-        } else {
-            self.fail(job, fault).await;
+        let elsewhere = fault.code == ErrorCode::ModelNotFound
+            && self.board.may_be_elsewhere(self.worker, &job.request.model);
+        let pause = match (will_pass(&fault), elsewhere) {
+            (true, _) => PAUSE,
+            (false, true) => MODEL_PAUSE,
+            (false, false) => {
+                self.fail(job, fault).await;
+                return;
+            }
+        };
+        tracing::warn!(job = %job.id, request_id = %job.request_id, %fault, "the worker does not take the job now");
+        self.requeue_after(pause, job.id, job.attempt).await;
+    }
+
+    /// Lets a job wait again that the worker gave back, and not at once: it would only be given back again.
+    pub(crate) async fn given_back(&self, job: JobId, attempt: Attempt) {
+        self.requeue_after(PAUSE, job, attempt).await;
+    }
+
+    /// Where the server stops meanwhile, the job waits again after the next start.
+    async fn requeue_after(&self, pause: Duration, job: JobId, attempt: Attempt) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep(pause) => {
+                self.requeue(job, attempt, Blame::Innocent).await;
+            }
         }
     }
 

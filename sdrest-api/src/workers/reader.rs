@@ -6,7 +6,7 @@ use crate::{
     workers::{
         connection::{Link, LinkError},
         desk::{Desk, Flight},
-        outcome::{RawPicture, Recorder},
+        outcome::{RawPicture, Recorder, will_pass},
     },
 };
 use sdrest_proto::{
@@ -84,10 +84,7 @@ impl Reader {
     fn handle(&self, WorkerEvent { job, attempt, event, .. }: WorkerEvent) {
         let recorder = Arc::clone(&self.recorder);
         match event {
-            JobEvent::Started => {
-                self.desk.start_clock();
-                self.desk.change(job, attempt, |flight| flight.started = true);
-            }
+            JobEvent::Started => self.desk.start(job, attempt),
             JobEvent::Step { step, .. } => self.desk.step(&self.recorder.queue, job, attempt, step),
             JobEvent::Image { index, seed, image } => {
                 self.picture(job, attempt, RawPicture { index, seed, image });
@@ -100,16 +97,34 @@ impl Reader {
                 }
             }
             JobEvent::Failed(fault) => {
+                let rest = will_pass(&fault).then(|| self.desk.rest());
                 if let Some(flight) = self.desk.take(job, attempt) {
                     self.tasks.spawn(async move {
                         recorder.failed(&flight.job, fault).await;
+                        drop(rest);
                         recorder.dispose(flight.pictures).await;
                     });
                 }
             }
-            // A cancelled job has ended in the store, and this changes nothing.
-            JobEvent::Interrupted => self.let_wait(job, attempt, |_| Blame::Innocent),
+            JobEvent::Interrupted => self.interrupted(job, attempt),
         }
+    }
+
+    /// A cancelled job has ended in the store, and this changes nothing. Any other was given back unasked.
+    fn interrupted(&self, job: JobId, attempt: Attempt) {
+        let rest = self.desk.rest();
+        let Some(flight) = self.desk.take(job, attempt) else { return };
+        let rest = (!flight.cancelled).then_some(rest);
+        let recorder = Arc::clone(&self.recorder);
+        self.tasks.spawn(async move {
+            if rest.is_some() {
+                recorder.given_back(job, attempt).await;
+            } else {
+                recorder.requeue(job, attempt, Blame::Innocent).await;
+            }
+            drop(rest);
+            recorder.dispose(flight.pictures).await;
+        });
     }
 
     /// Takes a picture if it is one that was asked for; else the worker has failed over this job.
@@ -127,14 +142,15 @@ impl Reader {
         });
         if let Some(Err(Unasked(what))) = taken {
             tracing::error!(%job, %attempt, what, "the worker sent a picture that was not asked for");
-            self.let_wait(job, attempt, |flight| Blame::Suspect { step: flight.progress.step });
+            self.blame(job, attempt);
         }
     }
 
     /// Ends an attempt without a result: the job waits again, or fails where that came to pass too often.
-    fn let_wait(&self, job: JobId, attempt: Attempt, blame: impl FnOnce(&Flight) -> Blame) {
+    fn blame(&self, job: JobId, attempt: Attempt) {
         let Some(flight) = self.desk.take(job, attempt) else { return };
-        let (recorder, blame) = (Arc::clone(&self.recorder), blame(&flight));
+        let recorder = Arc::clone(&self.recorder);
+        let blame = Blame::Suspect { step: flight.progress.step };
         self.tasks.spawn(async move {
             recorder.requeue(job, attempt, blame).await;
             recorder.dispose(flight.pictures).await;

@@ -24,6 +24,9 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod losses;
+mod several;
+
 struct Allowed;
 impl SubmitPermit for Allowed {}
 
@@ -46,13 +49,21 @@ impl Drop for Api {
     }
 }
 
-/// Starts the rooms on a runtime of their own, so that they can be killed without a goodbye.
 async fn api(state: &Path, socket: &Path) -> Api {
+    api_of(state, settings(&[socket])).await
+}
+
+fn settings(sockets: &[&Path]) -> WorkerSettings {
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    let sockets = sockets.iter().map(|socket| socket.to_path_buf()).collect();
+    WorkerSettings::new(sockets, TrustedUids::new([uid]))
+}
+
+/// Starts the rooms on a runtime of their own, so that they can be killed without a goodbye.
+async fn api_of(state: &Path, settings: WorkerSettings) -> Api {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
-    let (state, settings) =
-        (state.to_owned(), WorkerSettings::new(vec![socket.to_owned()], TrustedUids::new([uid])));
+    let state = state.to_owned();
     let started = runtime.spawn(async move {
         let queue = Queue::open(&state.join("jobs.db"), QueueLimits::default()).await.unwrap();
         let blobs = BlobStore::open(&state).unwrap();

@@ -12,10 +12,7 @@ use axum::{
     body::Body,
     http::{Method, Request, Uri},
 };
-use sdrest_api::{
-    listener::{Door, serve},
-    sandbox,
-};
+use sdrest_api::listener::{Door, serve};
 use sdrest_proto::{api_key::Scopes, authd::AuthMode, identity::Role};
 use serde_json::{Value, json};
 use std::{
@@ -195,7 +192,7 @@ fn http_wire() {
     let door = Door::open(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let address = door.to_string().strip_prefix("http://").unwrap().to_owned();
     let stop = CancellationToken::new();
-    let proof = sandbox::leave_open("a test serves in its own process").unwrap();
+    let proof = sdrest_sandbox::leave_open("a test serves in its own process").unwrap();
     let (router, stopped) = (server.router(), stop.clone());
     let handle = runtime.handle().clone();
     let serving = std::thread::spawn(move || handle.block_on(serve(&proof, door, router, stopped)));

@@ -3,8 +3,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use sdrest_api::auth::{Verifier, VerifyError};
+use sdrest_api::auth::Verifier;
 use sdrest_proto::{
+    access_token::TokenError,
     authd::{Claims, VerifyingKey},
     id::SessionId,
     identity::Role,
@@ -125,7 +126,7 @@ fn changed(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
 }
 
 /// Takes nothing that jsonwebtoken refuses under the same rules.
-fn verify(token: &str) -> Result<(), VerifyError> {
+fn verify(token: &str) -> Result<(), TokenError> {
     let answer = verifier().verify(&BearerToken::new(token.to_owned())).map(drop);
     assert!(answer.is_err() || jsonwebtoken_takes(token), "{token}");
     answer
@@ -172,11 +173,11 @@ fn a_token_that_was_checked_before_vouches_for_nothing_else() {
     let forged = format!("{}.{signature}", raised.rsplit_once('.').unwrap().0);
     for other in [forged, format!("{signed}."), format!("{good}A"), format!(" {good}")] {
         let answer = verifier.verify(&BearerToken::new(other.clone()));
-        assert!(matches!(answer, Err(VerifyError::Invalid(_))), "{other}");
+        assert!(matches!(answer, Err(TokenError::Invalid(_))), "{other}");
     }
     let rotated =
         Verifier::new("sdrest-authd", "sdrest-api", &[Keys::other().verifying()]).unwrap();
-    assert!(matches!(rotated.verify(&BearerToken::new(good)), Err(VerifyError::Invalid(_))));
+    assert!(matches!(rotated.verify(&BearerToken::new(good)), Err(TokenError::Invalid(_))));
 }
 
 /// Well signed and oddly written: what is taken of it is what jsonwebtoken takes.
@@ -225,11 +226,11 @@ fn an_expired_token_is_told_apart() {
     let token = changed(|claims| {
         claims.insert("exp".to_owned(), json!(now() - 60));
     });
-    assert!(matches!(verify(&token), Err(VerifyError::Expired)));
+    assert!(matches!(verify(&token), Err(TokenError::Expired)));
 }
 
 fn refused(token: &str, why: &str) {
-    assert!(matches!(verify(token), Err(VerifyError::Invalid(_))), "{why}");
+    assert!(matches!(verify(token), Err(TokenError::Invalid(_))), "{why}");
 }
 
 /// A time in another type than a whole number must not count as absent, and absent not as good.
@@ -299,7 +300,7 @@ fn a_token_of_another_installation_is_refused() {
     refused(&borrowed_kid, "our key's name over another key's signature");
     let other = Verifier::new("other-authd", "sdrest-api", &[Keys::new().verifying()]).unwrap();
     let ours = BearerToken::new(Keys::new().sign(&good()));
-    assert!(matches!(other.verify(&ours), Err(VerifyError::Invalid(_))), "the issuer counts");
+    assert!(matches!(other.verify(&ours), Err(TokenError::Invalid(_))), "the issuer counts");
 }
 
 #[test]
@@ -419,6 +420,6 @@ fn what_was_tampered_with_or_is_no_token_is_refused() {
         "..".to_owned(),
         "a.b.c".to_owned(),
     ] {
-        assert!(matches!(verify(&bad), Err(VerifyError::Invalid(_))), "{bad}");
+        assert!(matches!(verify(&bad), Err(TokenError::Invalid(_))), "{bad}");
     }
 }

@@ -1,10 +1,7 @@
 //! The listener over a real socket: requests on the wire, and the stop.
 
 use super::{authd::TestAuthd, server::Server};
-use sdrest_api::{
-    listener::{Door, serve},
-    sandbox,
-};
+use sdrest_api::listener::{Door, serve};
 use sdrest_proto::authd::AuthMode;
 use std::time::Duration;
 use tokio::{
@@ -32,7 +29,7 @@ async fn serving(server: &Server, listen: &str, visit: impl AsyncFnOnce(String))
     assert!(door.is_local());
     let address = door.to_string();
     let stop = CancellationToken::new();
-    let proof = sandbox::leave_open("a test serves in its own process").unwrap();
+    let proof = sdrest_sandbox::leave_open("a test serves in its own process").unwrap();
     let serving = serve(&proof, door, server.router(), stop.clone());
     let visiting = async {
         visit(address).await;

@@ -7,6 +7,7 @@ mod store;
 use crate::{
     audit::{self, unix_now},
     conversation::denied,
+    fault::internal,
     random,
     standing::{Owner, Standing, Standings, internal_id},
     state_dir::{StateDir, StateError},
@@ -278,9 +279,9 @@ impl ApiKeys {
         seen.insert(owner.clone(), (Instant::now(), found.clone()));
     }
 
-    /// Writes times of use. Blocks.
-    pub(crate) fn save(&self) -> Result<(), StateError> {
-        self.store.save(unix_now())
+    /// Writes times of use, and forgets expired keys where the clock is to be believed. Blocks.
+    pub(crate) fn save(&self, sure: bool) -> Result<(), StateError> {
+        self.store.save(unix_now(), sure)
     }
 }
 
@@ -302,9 +303,4 @@ fn forbidden(message: &str) -> Fault {
 
 fn not_found() -> Fault {
     Fault::new(ErrorCode::NotFound, "there is no such API key")
-}
-
-fn internal(cause: &dyn std::fmt::Display) -> Fault {
-    tracing::error!("API keys: {cause}");
-    Fault::new(ErrorCode::Internal, "the login service failed; its log says why")
 }

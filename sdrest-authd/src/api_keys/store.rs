@@ -182,12 +182,12 @@ impl Store {
         self.used().insert(id, minute).or(before).is_none()
     }
 
-    /// Writes the times of use if there are new ones, and forgets what has expired a day ago.
-    pub(super) fn save(&self, now: u64) -> Result<(), StateError> {
+    /// Writes the times of use if there are new ones, and forgets what has expired a day ago if the clock is sure.
+    pub(super) fn save(&self, now: u64, sure: bool) -> Result<(), StateError> {
         let used = self.used().clone();
         self.records.change(|records, changes| {
             for (id, record) in records {
-                if record.expires.saturating_add(24 * 3600) <= now {
+                if sure && record.expires.saturating_add(24 * 3600) <= now {
                     changes.insert(*id, None);
                 } else if let Some(minute) = used.get(id) {
                     changes

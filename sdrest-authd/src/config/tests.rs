@@ -43,7 +43,7 @@ fn every_mistake_is_named() {
         ("[authd]\njwt_secret = \"x\"", &[], "jwt_secret"),
         ("[authd]\nauth = \"PAM\"", &[], "none, jwt, api-key, unix, pam or optional"),
         ("", &["--public-paths", "api"], "\"api\""),
-        ("", &["--jwt-expiration", "0"], "1 to 10080"),
+        ("", &["--jwt-expiration", "0"], "`jwt-expiration` must be between 1 and 10080, got 0"),
         ("", &["--api-user", "no-such-user"], "no-such-user"),
         ("", &["--auth-realm", "a\"b"], "auth-realm"),
         ("[authd]\npassword_prompt = \"(\"", &[], "password_prompt"),

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::audit;
 use sdrest_proto::{
-    conversation::{AccountKey, Denial, FromConversation, Prompt, Purpose, Start, ToConversation},
+    conversation::{
+        AccountKey, Denial, FromConversation, MAX_TEXT_TOTAL, Prompt, Purpose, Start,
+        ToConversation,
+    },
     error::{ErrorCode, Fault},
     login::{Echo, LoginPrompt, MessageStyle},
     secret::Answer,
@@ -60,21 +63,8 @@ pub(super) struct Driver {
     release_at: Instant,
     step_ends: Instant,
     frames_left: u32,
-}
-
-/// How talking ended: with an ending, or refused because no slot came free or the throttle says so.
-enum Talked {
-    Ended(Ending),
-    Refused(Fault),
-}
-
-impl Talked {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Ended(ending) => ending.name(),
-            Self::Refused(_) => "refused",
-        }
-    }
+    /// Bytes of text that the programs of this login may still say: all of it has to fit one answer.
+    text_left: usize,
 }
 
 /// The way to the program, and what it holds while its modules work.
@@ -112,18 +102,19 @@ impl Driver {
             release_at: begun,
             step_ends,
             frames_left: MOST_FRAMES,
+            text_left: MAX_TEXT_TOTAL,
         }
     }
 
     pub(super) async fn run(mut self, course: Course) {
         let (entry, around) = (Arc::clone(&self.entry), Arc::clone(&self.around));
         let whole = async {
-            let talked = match course {
+            let ending = match course {
                 Course::Pam(start) => self.sign_in(start).await,
                 Course::Internal(candidate) => self.compare(candidate).await,
             };
             self.entry.judged();
-            self.finish(talked).await
+            self.finish(ending).await
         };
         tokio::select! {
             () = entry.cancelled.cancelled() => {
@@ -138,7 +129,7 @@ impl Driver {
     }
 
     /// One PAM transaction, and where it ends with an expired password and there is a way, a second that changes it.
-    async fn sign_in(&mut self, start: Start) -> Talked {
+    async fn sign_in(&mut self, start: Start) -> Ending {
         let around = Arc::clone(&self.around);
         let change = Start {
             service: start.service.clone(),
@@ -147,22 +138,22 @@ impl Driver {
             purpose: Purpose::ChangeExpired,
             ..start
         };
-        let talked = self.talk(&around.socket, start).await;
-        let expired = matches!(talked, Talked::Ended(Ending::Denied(Denial::NewAuthtokReqd, _)));
+        let ended = self.talk(&around.socket, start).await;
+        let expired = matches!(ended, Ending::Denied(Denial::NewAuthtokReqd, _));
         let Some(socket) = around.pam.as_ref().and_then(|pam| pam.change.as_ref()) else {
-            return talked;
+            return ended;
         };
         if !expired {
-            return talked;
+            return ended;
         }
         let entry = Arc::clone(&self.entry);
         // Nobody's password is changed who would be turned away afterwards.
         let who = AccountKey::Name(entry.username.clone());
         match Questions(Arc::clone(&around)).facts(who).await {
             Ok(known) if around.admission.admits(known.username.as_str(), &known.groups) => {}
-            Ok(_) => return Talked::Ended(Ending::Denied(Denial::AcctDenied, 0)),
+            Ok(_) => return Ending::Denied(Denial::AcctDenied, 0),
             // Nobody knows whose password this would change.
-            Err(_) => return talked,
+            Err(_) => return ended,
         }
         audit::conversation_ended(&entry.request, &entry.username, "credential_expired", 0);
         self.release();
@@ -176,12 +167,12 @@ impl Driver {
         // It was asked for a password once, whatever this transaction did: nothing is made up any more.
         self.asked = true;
         match changed {
-            Talked::Ended(Ending::NotStarted(cause)) => {
+            Ending::NotStarted(cause) => {
                 tracing::warn!(request_id = %entry.request, "an expired password cannot be changed: {cause}");
-                talked
+                ended
             }
             // The service file has no `password` lines: the person is told what an administrator has to do.
-            Talked::Ended(Ending::Denied(Denial::Unavailable, _)) => talked,
+            Ending::Denied(Denial::Unavailable, _) => ended,
             changed => {
                 audit::password_changed(&entry.request, &entry.username, changed.name());
                 changed
@@ -190,11 +181,11 @@ impl Driver {
     }
 
     /// Asks for a password and has it compared with a record of the internal user database.
-    async fn compare(&mut self, candidate: Candidate) -> Talked {
+    async fn compare(&mut self, candidate: Candidate) -> Ending {
         let answered = match self.password.take() {
             Some(password) => match self.one_shot(password).await {
                 Ok(answered) => answered,
-                Err(fault) => return Talked::Refused(fault),
+                Err(fault) => return Ending::Refused(fault),
             },
             None => {
                 let Some(answered) = self.ask_for_a_password().await else { return timed_out() };
@@ -202,7 +193,7 @@ impl Driver {
             }
         };
         let Answered { mut answers, slot: _slot } = answered;
-        let Some(password) = answers.pop() else { return Talked::Ended(Ending::wrong()) };
+        let Some(password) = answers.pop() else { return Ending::wrong() };
         self.step_ends = Instant::now() + self.around.pacing.step;
         self.entry.work(self.step_ends);
         let phc = candidate.phc.to_string();
@@ -210,7 +201,7 @@ impl Driver {
         let matches = match self.around.socket.ask(question, ARGON2).await {
             Ok(FromConversation::Compared { matches }) => matches,
             Ok(_) => return crashed("the program compared nothing"),
-            Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
+            Err(error) => return Ending::NotStarted(error.to_string()),
         };
         self.around.reachable.store(true, Ordering::Relaxed);
         let ending = Ending::compared(candidate, matches);
@@ -218,16 +209,16 @@ impl Driver {
         if ending.is_a_wrong_answer() {
             self.around.throttle.failed(&self.entry.username, &self.entry.source);
         }
-        Talked::Ended(ending)
+        ending
     }
 
-    async fn talk(&mut self, socket: &ConversationSocket, start: Start) -> Talked {
+    async fn talk(&mut self, socket: &ConversationSocket, start: Start) -> Ending {
         let Some(permit) = self.around.slots.start().await else {
-            return Talked::Refused(busy());
+            return Ending::Refused(busy());
         };
         let Link { reader, writer } = match socket.start(start).await {
             Ok(link) => link,
-            Err(error) => return Talked::Ended(Ending::NotStarted(error.to_string())),
+            Err(error) => return Ending::NotStarted(error.to_string()),
         };
         // The reader has a task of its own, because half a frame must not be lost when a deadline is looked at.
         let (sender, mut frames) = mpsc::channel(4);
@@ -236,14 +227,13 @@ impl Driver {
         let mut work = Work { writer, starting: Some(permit), slot: None };
         let mut spoken = false;
         loop {
-            let talked = match self.next(&mut frames).await {
+            let ended = match self.next(&mut frames).await {
                 Event::Frame(Ok(Some(frame))) => self.on_frame(frame, &mut work).await,
                 Event::Frame(Ok(None)) if spoken => {
                     Some(crashed("the program ended without a verdict"))
                 }
                 Event::Frame(Ok(None)) => {
-                    let cause = "the program ended before it said anything".to_owned();
-                    Some(Talked::Ended(Ending::NotStarted(cause)))
+                    Some(Ending::NotStarted("the program ended before it said anything".to_owned()))
                 }
                 Event::Frame(Err(error)) => Some(crashed(error)),
                 Event::Answered(answered) => {
@@ -252,18 +242,20 @@ impl Driver {
                 }
                 Event::Deadline => Some(timed_out()),
             };
-            if let Some(talked) = talked {
-                return talked;
+            if let Some(ended) = ended {
+                return ended;
             }
             spoken = true;
         }
     }
 
     /// What a frame means; an end, or nothing and the talk goes on.
-    async fn on_frame(&mut self, frame: FromConversation, work: &mut Work) -> Option<Talked> {
+    async fn on_frame(&mut self, frame: FromConversation, work: &mut Work) -> Option<Ending> {
         self.around.reachable.store(true, Ordering::Relaxed);
         self.frames_left = self.frames_left.saturating_sub(1);
-        if self.frames_left == 0 {
+        let text_left = self.text_left.checked_sub(frame.text_bytes());
+        self.text_left = text_left.unwrap_or_default();
+        if self.frames_left == 0 || text_left.is_none() {
             return Some(crashed("the program says more than a login may"));
         }
         match frame {
@@ -274,9 +266,9 @@ impl Driver {
             FromConversation::Prompts(prompts) => {
                 drop((work.starting.take(), work.slot.take()));
                 match self.on_prompts(prompts).await {
-                    Asked::Person => None,
-                    Asked::OneShot(answered) => self.pass_on(answered, work).await,
-                    Asked::Refused(fault) => Some(Talked::Refused(fault)),
+                    Ok(None) => None,
+                    Ok(Some(answered)) => self.pass_on(answered, work).await,
+                    Err(fault) => Some(Ending::Refused(fault)),
                 }
             }
             FromConversation::Verdict(verdict) => {
@@ -285,7 +277,7 @@ impl Driver {
                 if ending.is_a_wrong_answer() && !self.refused_unasked(&ending) {
                     self.around.throttle.failed(&self.entry.username, &self.entry.source);
                 }
-                Some(Talked::Ended(ending))
+                Some(ending)
             }
             FromConversation::Probed { .. }
             | FromConversation::Compared { .. }
@@ -294,7 +286,7 @@ impl Driver {
     }
 
     /// Hands answers to the module; the slot is its right to work on them.
-    async fn pass_on(&mut self, answered: Answered, work: &mut Work) -> Option<Talked> {
+    async fn pass_on(&mut self, answered: Answered, work: &mut Work) -> Option<Ending> {
         work.slot = Some(answered.slot);
         self.answered = true;
         self.step_ends = Instant::now() + self.around.pacing.step;
@@ -335,7 +327,8 @@ impl Driver {
         }
     }
 
-    async fn on_prompts(&mut self, prompts: Vec<Prompt>) -> Asked {
+    /// Answers with the one-shot password, where that is what is asked for, or asks the person.
+    async fn on_prompts(&mut self, prompts: Vec<Prompt>) -> Result<Option<Answered>, Fault> {
         self.release();
         let first = !std::mem::replace(&mut self.asked, true);
         // Given to the first prompt or to nothing.
@@ -343,16 +336,13 @@ impl Driver {
             && first
             && self.around.pacing.asks_for_the_password(&prompts)
         {
-            return match self.one_shot(password).await {
-                Ok(answered) => Asked::OneShot(answered),
-                Err(fault) => Asked::Refused(fault),
-            };
+            return self.one_shot(password).await.map(Some);
         }
         self.step_ends = Instant::now() + self.around.pacing.step;
         let prompts =
             prompts.into_iter().map(|Prompt { echo, text }| LoginPrompt { echo, text }).collect();
         self.entry.ask(prompts, self.step_ends);
-        Asked::Person
+        Ok(None)
     }
 
     /// The password that came with the begin, once it is this login's turn.
@@ -365,11 +355,10 @@ impl Driver {
     }
 
     /// Records the end, and waits until it may be told.
-    async fn finish(&mut self, talked: Talked) -> Finished {
-        let mut ending = match talked {
-            Talked::Ended(ending) => ending,
-            Talked::Refused(fault) => return Err(fault),
-        };
+    async fn finish(&mut self, mut ending: Ending) -> Finished {
+        if matches!(ending, Ending::Refused(_)) {
+            return ending.into_result();
+        }
         let entry = Arc::clone(&self.entry);
         if let Ending::Verified(account) = &ending {
             audit::learn(account.username().as_str());
@@ -400,7 +389,7 @@ impl Driver {
             self.release();
         }
         if self.refused_unasked(&ending) && !self.pretend_to_ask().await {
-            ending = Ending::Denied(Denial::Timeout, 0);
+            ending = timed_out();
         }
         let told = self.around.pacing.tell_failure_at(self.last_answer, Instant::now());
         sleep_until(told.into()).await;
@@ -436,24 +425,18 @@ impl Driver {
     }
 }
 
-fn crashed(cause: impl ToString) -> Talked {
-    Talked::Ended(Ending::Crashed(cause.to_string()))
+fn crashed(cause: impl ToString) -> Ending {
+    Ending::Crashed(cause.to_string())
 }
 
-fn timed_out() -> Talked {
-    Talked::Ended(Ending::Denied(Denial::Timeout, 0))
+fn timed_out() -> Ending {
+    Ending::Denied(Denial::Timeout, 0)
 }
 
 enum Event {
     Frame(io::Result<Option<FromConversation>>),
     Answered(Answered),
     Deadline,
-}
-
-enum Asked {
-    Person,
-    OneShot(Answered),
-    Refused(Fault),
 }
 
 async fn read_all(

@@ -1,9 +1,10 @@
 //! One login as its caller sees it: sequence, texts, open prompts, and the end, which is handed out exactly once.
 //! The driver writes here; the verbs read here. No password is ever kept here.
 
-use super::{outcome::VerifiedAccount, slots::Slot};
+use super::{outcome::VerifiedAccount, pacing::Pacing, slots::Slot};
 use crate::{peer::Source, random};
 use sdrest_proto::{
+    bounds::Username,
     error::{ErrorCode, Fault},
     id::{ConversationId, RequestId},
     login::{LoginMessage, LoginPrompt, MessageStyle},
@@ -85,39 +86,39 @@ pub(crate) struct Entry {
     pub(super) cancelled: CancellationToken,
 }
 
-/// What an entry is made of.
-pub(super) struct NewEntry {
-    pub(super) username: String,
-    pub(super) source: Source,
-    pub(super) request: RequestId,
-    pub(super) one_shot: bool,
-    pub(super) step: Duration,
-    pub(super) total: Duration,
+/// What a login begins with.
+pub(crate) struct Begin {
+    pub(crate) username: Username,
+    /// For a login in one step.
+    pub(crate) password: Option<Answer>,
+    pub(crate) source: Source,
+    pub(crate) request: RequestId,
 }
 
 impl Entry {
     pub(super) fn new(
-        new: NewEntry,
+        begin: &Begin,
+        pacing: &Pacing,
         answers: mpsc::Sender<Answered>,
     ) -> Result<Self, getrandom::Error> {
         let now = Instant::now();
         Ok(Self {
             id: ConversationId::random(),
             secret: ConversationSecret::new(random::text()?),
-            username: new.username,
-            source: new.source,
-            request: new.request,
-            one_shot: new.one_shot,
+            username: begin.username.as_str().to_owned(),
+            source: begin.source.clone(),
+            request: begin.request,
+            one_shot: begin.password.is_some(),
             begun: now,
             shared: Mutex::new(Shared {
                 sequence: 0,
                 messages: Vec::new(),
                 phase: Phase::Running,
                 strikes: 0,
-                answered: new.one_shot,
+                answered: begin.password.is_some(),
                 judging: false,
-                step_ends: now + new.step,
-                ends: now + new.total,
+                step_ends: now + pacing.step,
+                ends: now + pacing.total,
                 ended: None,
             }),
             changed: watch::Sender::new(0),

@@ -13,10 +13,11 @@ mod slots;
 mod surroundings;
 mod table;
 
-pub(crate) use entry::{Entry, State, UntilAsked};
+pub(crate) use entry::{Begin, Entry, State, UntilAsked};
 pub(crate) use link::{ConversationSocket, Probed};
 pub(crate) use outcome::{Candidate, KnownAccount, VerifiedAccount, Vouched, denied};
-pub(crate) use pacing::{PASSWORD_PROMPT, Pacing};
+pub(crate) use pacing::{PASSWORD_PROMPT, Pacing, milliseconds};
 pub(crate) use questions::Questions;
-pub(crate) use surroundings::PamWay;
-pub(crate) use table::{Backend, Begin, Limits, Parts, Table, gone};
+pub(crate) use slots::Slots;
+pub(crate) use surroundings::{PamWay, Surroundings};
+pub(crate) use table::{Backend, Limits, Table, gone};

@@ -83,6 +83,8 @@ pub(super) enum Ending {
     Crashed(String),
     /// The program could not be started.
     NotStarted(String),
+    /// No slot came free, or the throttle said so.
+    Refused(Fault),
 }
 
 impl From<Verdict> for Ending {
@@ -134,6 +136,7 @@ impl Ending {
             },
             Self::Crashed(_) => "crashed",
             Self::NotStarted(_) => "not_started",
+            Self::Refused(_) => "refused",
         }
     }
 
@@ -150,6 +153,7 @@ impl Ending {
             Self::Denied(denial, _) => Err(denied(denial)),
             Self::Crashed(_) => Err(denied(Denial::AuthErr)),
             Self::NotStarted(_) => Err(denied(Denial::Unavailable)),
+            Self::Refused(fault) => Err(fault),
         }
     }
 }

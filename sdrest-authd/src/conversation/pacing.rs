@@ -25,6 +25,11 @@ pub(crate) struct Pacing {
     pub(crate) expose_pam_errors: bool,
 }
 
+/// For the wire.
+pub(crate) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 impl Pacing {
     /// When a failure that is known at `now` is told.
     pub(super) fn tell_failure_at(&self, last_answer: Instant, now: Instant) -> Instant {
@@ -52,14 +57,21 @@ impl Pacing {
 mod tests {
     use super::*;
 
-    fn pacing() -> Pacing {
-        Pacing {
-            failure_floor: Duration::from_secs(2),
-            step: Duration::from_secs(60),
-            total: Duration::from_secs(180),
-            password_prompt: Regex::new(PASSWORD_PROMPT).unwrap(),
-            expose_pam_errors: false,
+    impl Pacing {
+        /// Steps and conversations that last this long.
+        pub(in super::super) fn slow(lasts: Duration) -> Self {
+            Self {
+                failure_floor: Duration::from_secs(2),
+                step: lasts,
+                total: lasts,
+                password_prompt: Regex::new(PASSWORD_PROMPT).unwrap(),
+                expose_pam_errors: false,
+            }
         }
+    }
+
+    fn pacing() -> Pacing {
+        Pacing::slow(Duration::from_secs(60))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Questions to the conversation program that are no login: an account without its password, a hash of a new
 //! password. They take a slot and a deadline as logins do, and their failure is a refusal of this one question.
 
-use super::{outcome::KnownAccount, surroundings::Surroundings};
+use super::{outcome::KnownAccount, pacing::milliseconds, surroundings::Surroundings};
 use sdrest_proto::{
     conversation::{AccountKey, AccountQuery, Denial, FromConversation, ToConversation},
     error::{ErrorCode, Fault},
@@ -34,11 +34,7 @@ impl Questions {
 
     async fn ask(&self, who: AccountKey, service: Option<String>) -> Result<KnownAccount, Denial> {
         let _slot = self.0.slots.question().await.ok_or(Denial::Unavailable)?;
-        let query = AccountQuery {
-            who,
-            service,
-            deadline_ms: u32::try_from(ACCOUNT.as_millis()).unwrap_or(u32::MAX),
-        };
+        let query = AccountQuery { who, service, deadline_ms: milliseconds(ACCOUNT) };
         match self.0.socket.ask(ToConversation::Account(query), ACCOUNT + SLACK).await {
             Ok(FromConversation::Verdict(verdict)) => KnownAccount::from_verdict(verdict),
             Ok(_) => {

@@ -21,7 +21,7 @@ pub(super) struct Slot {
     _running: OwnedSemaphorePermit,
 }
 
-pub(super) struct Slots {
+pub(crate) struct Slots {
     running: Arc<Semaphore>,
     starting: Arc<Semaphore>,
     questions: Arc<Semaphore>,
@@ -29,7 +29,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(running: usize) -> Self {
+    pub(crate) fn new(running: usize) -> Self {
         Self {
             running: Arc::new(Semaphore::new(running)),
             starting: Arc::new(Semaphore::new(running)),
@@ -64,13 +64,15 @@ impl Slots {
     }
 
     fn of_user(&self, user: &str) -> Arc<Semaphore> {
+        // A directory may know one account under many spellings.
+        let user = user.to_lowercase();
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = users.get(user).and_then(Weak::upgrade) {
+        if let Some(own) = users.get(&user).and_then(Weak::upgrade) {
             return own;
         }
         users.retain(|_, own| own.strong_count() > 0);
         let own = Arc::new(Semaphore::new(1));
-        users.insert(user.to_owned(), Arc::downgrade(&own));
+        users.insert(user, Arc::downgrade(&own));
         own
     }
 }

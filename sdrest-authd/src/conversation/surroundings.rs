@@ -13,15 +13,15 @@ pub(crate) struct PamWay {
 }
 
 pub(crate) struct Surroundings {
-    pub(super) socket: ConversationSocket,
+    pub(crate) socket: ConversationSocket,
     /// Nothing where logins do not go through PAM.
-    pub(super) pam: Option<PamWay>,
+    pub(crate) pam: Option<PamWay>,
     /// What says whether an account may sign in, also where its logins do not go through PAM (acct_mgmt).
-    pub(super) account_service: Option<String>,
-    pub(super) slots: Slots,
-    pub(super) throttle: Arc<Throttle>,
-    pub(super) pacing: Pacing,
-    pub(super) admission: Arc<Admission>,
+    pub(crate) account_service: Option<String>,
+    pub(crate) slots: Slots,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) pacing: Pacing,
+    pub(crate) admission: Arc<Admission>,
     /// Whether the last program that was asked for came up.
-    pub(super) reachable: AtomicBool,
+    pub(crate) reachable: AtomicBool,
 }

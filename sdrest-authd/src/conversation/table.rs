@@ -4,29 +4,23 @@
 
 use super::{
     driver::{Course, Driver, busy},
-    entry::{Answered, Entry, NewEntry, Phase, Shared},
-    link::ConversationSocket,
+    entry::{Answered, Begin, Entry, Phase, Shared},
     outcome::{Candidate, denied},
-    pacing::Pacing,
+    pacing::milliseconds,
     questions::Questions,
-    slots::Slots,
-    surroundings::{PamWay, Surroundings},
+    surroundings::Surroundings,
 };
-use crate::{admission::Admission, audit, peer::Source, throttle::Throttle};
+use crate::{audit, fault::internal_in, peer::Source};
 use sdrest_proto::{
-    bounds::Username,
     conversation::{Denial, Purpose, Start},
     error::{ErrorCode, Fault},
-    id::{ConversationId, RequestId},
+    id::ConversationId,
     login::{ConversationRef, Respond},
     secret::Answer,
 };
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -62,42 +56,14 @@ pub(crate) enum Backend {
     Internal(Candidate),
 }
 
-/// What a login begins with.
-pub(crate) struct Begin {
-    pub(crate) username: Username,
-    pub(crate) password: Option<Answer>,
-    pub(crate) source: Source,
-    pub(crate) request: RequestId,
-}
-
 pub(crate) struct Table {
     entries: Mutex<HashMap<ConversationId, Arc<Entry>>>,
     around: Arc<Surroundings>,
     limits: Limits,
 }
 
-/// What the table stands on.
-pub(crate) struct Parts {
-    pub(crate) socket: ConversationSocket,
-    pub(crate) pam: Option<PamWay>,
-    pub(crate) account_service: Option<String>,
-    pub(crate) pacing: Pacing,
-    pub(crate) throttle: Arc<Throttle>,
-    pub(crate) admission: Arc<Admission>,
-}
-
 impl Table {
-    pub(crate) fn new(parts: Parts, limits: Limits) -> Self {
-        let around = Surroundings {
-            socket: parts.socket,
-            pam: parts.pam,
-            account_service: parts.account_service,
-            slots: Slots::new(limits.running),
-            throttle: parts.throttle,
-            pacing: parts.pacing,
-            admission: parts.admission,
-            reachable: AtomicBool::new(true),
-        };
+    pub(crate) fn new(around: Surroundings, limits: Limits) -> Self {
         Self { entries: Mutex::default(), around: Arc::new(around), limits }
     }
 
@@ -122,28 +88,16 @@ impl Table {
             }
             check_form(password)?;
         }
-        let username = begin.username.as_str().to_owned();
-        self.around.throttle.check(&username, &begin.source)?;
-        let pacing = &self.around.pacing;
-        let new = NewEntry {
-            username: username.clone(),
-            source: begin.source.clone(),
-            request: begin.request,
-            one_shot: begin.password.is_some(),
-            step: pacing.step,
-            total: pacing.total,
-        };
+        self.around.throttle.check(begin.username.as_str(), &begin.source)?;
         let (sender, answers) = mpsc::channel(1);
-        let entry = Arc::new(Entry::new(new, sender).map_err(|error| {
-            tracing::error!(request_id = %begin.request, "no random numbers: {error}");
-            Fault::new(ErrorCode::Internal, "the server cannot make random numbers")
-        })?);
+        let entry = Entry::new(&begin, &self.around.pacing, sender);
+        let entry = Arc::new(entry.map_err(|error| internal_in(&begin.request, &error))?);
         {
             let mut entries = self.lock();
             make_room(&mut entries, &self.limits, &entry)?;
             entries.insert(entry.id, Arc::clone(&entry));
         }
-        audit::conversation_began(&begin.request, &username, &begin.source);
+        audit::conversation_began(&begin.request, begin.username.as_str(), &begin.source);
         let driver =
             Driver::new(Arc::clone(&entry), Arc::clone(&self.around), answers, begin.password);
         tokio::spawn(driver.run(course));
@@ -367,10 +321,6 @@ fn out_of_step(now: u32) -> Fault {
         ErrorCode::ConversationOutOfStep,
         format!("`sequence` is not that of open prompts; it is {now} now"),
     )
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Access tokens: JWTs signed with EdDSA, or with HS256 where the administrator gave a secret; header typ `at+jwt`
-//! (RFC 9068), claims as in proto. Verification asks for everything: algorithm, key id, type, issuer, audience, exp
-//! and nbf. A token's header chooses among our own keys of the one algorithm, and nothing else.
+//! Access tokens, signed with EdDSA, or with HS256 where the administrator gave a secret. Verification asks for
+//! everything: algorithm, key id, type, issuer, audience, exp and nbf. A token's header chooses among our own keys of
+//! the one algorithm, and nothing else; how it is written is proto's `access_token`.
 
 use super::{
     key::{KeyError, Signer},
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::audit::unix_now;
 use crate::state_dir::StateError;
-use jsonwebtoken::{Header, Validation, errors::ErrorKind};
 use sdrest_proto::{
+    access_token::{self, Rules, TokenError},
     authd::{Claims, Signature, VerifyingKey},
     error::{ErrorCode, Fault},
     id::SessionId,
@@ -17,7 +17,6 @@ use sdrest_proto::{
 };
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-const TYPE: &str = "at+jwt";
 /// `aud` of every token.
 pub(crate) const AUDIENCE: &str = "sdrest";
 
@@ -26,27 +25,15 @@ pub(crate) struct AccessTokens {
     signer: RwLock<Signer>,
     /// Held by who changes what signs, while that is written.
     changing: Mutex<()>,
-    issuer: String,
+    rules: Rules,
     lifetime: u64,
-    validation: Validation,
 }
 
 impl AccessTokens {
     /// `lifetime` is in seconds.
     pub(crate) fn new(signer: Signer, issuer: String, lifetime: u64) -> Self {
-        let mut validation = Validation::new(signer.algorithm());
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_issuer(&[&issuer]);
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = 0;
-        Self {
-            signer: RwLock::new(signer),
-            changing: Mutex::default(),
-            issuer,
-            lifetime,
-            validation,
-        }
+        let rules = Rules { algorithm: signer.algorithm(), issuer, audience: AUDIENCE.to_owned() };
+        Self { signer: RwLock::new(signer), changing: Mutex::default(), rules, lifetime }
     }
 
     fn signer(&self) -> RwLockReadGuard<'_, Signer> {
@@ -63,10 +50,7 @@ impl AccessTokens {
     }
 
     pub(crate) fn signature(&self) -> Signature {
-        match &*self.signer() {
-            Signer::EdDsa(_) => Signature::EdDsa,
-            Signer::Hs256(_) => Signature::Hs256,
-        }
+        self.rules.algorithm
     }
 
     /// A new key, which signs after `settle`; the one before verifies until `until`. Blocks for a disk write.
@@ -95,7 +79,7 @@ impl AccessTokens {
     }
 
     pub(crate) fn issuer(&self) -> &str {
-        &self.issuer
+        &self.rules.issuer
     }
 
     pub(crate) fn lifetime(&self) -> u64 {
@@ -108,10 +92,10 @@ impl AccessTokens {
         session: SessionId,
         login: &Login,
         now: u64,
-    ) -> Result<(BearerToken, Claims), jsonwebtoken::errors::Error> {
+    ) -> Result<(BearerToken, Claims), serde_json::Error> {
         let claims = Claims {
-            iss: self.issuer.clone(),
-            aud: AUDIENCE.to_owned(),
+            iss: self.rules.issuer.clone(),
+            aud: self.rules.audience.clone(),
             sub: login.subject.clone(),
             name: login.name.clone(),
             uid: login.uid,
@@ -125,37 +109,22 @@ impl AccessTokens {
             auth_time: login.auth_time,
         };
         let signer = self.signer();
-        let (key, kid) = signer.signing();
-        let mut header = Header::new(signer.algorithm());
-        header.typ = Some(TYPE.to_owned());
-        header.kid = kid.map(str::to_owned);
-        let token = jsonwebtoken::encode(&header, &claims, key)?;
-        Ok((BearerToken::new(token), claims))
+        let by = (self.rules.algorithm, signer.kid());
+        Ok((access_token::write(&claims, by, |text| signer.sign(text))?, claims))
     }
 
     /// The claims of a token of ours that is valid now.
     pub(crate) fn verify(&self, token: &BearerToken) -> Result<Claims, Fault> {
         let text = token.expose("its signature is verified");
-        let header = jsonwebtoken::decode_header(text).map_err(|_| invalid())?;
-        let signer = self.signer();
-        let key = signer.verifying(header.kid.as_deref()).ok_or_else(invalid)?;
-        let data = jsonwebtoken::decode::<Claims>(text, key, &self.validation).map_err(
-            |error| match error.kind() {
-                ErrorKind::ExpiredSignature => {
-                    Fault::new(ErrorCode::TokenExpired, "the token has expired")
-                }
-                _ => invalid(),
-            },
-        )?;
-        if data.header.typ.as_deref() != Some(TYPE) {
-            return Err(invalid());
-        }
-        Ok(data.claims)
+        let verify =
+            |kid: Option<&str>, text: &[u8], sig: &[u8]| self.signer().verify(kid, text, sig);
+        let claims = access_token::read(text, &self.rules, verify);
+        let claims = claims.and_then(|claims| claims.timely(unix_now(), 0).map(|()| claims));
+        claims.map_err(|error| match error {
+            TokenError::Expired => Fault::new(ErrorCode::TokenExpired, "the token has expired"),
+            TokenError::Invalid(_) => Fault::new(ErrorCode::TokenInvalid, "the token is not valid"),
+        })
     }
-}
-
-fn invalid() -> Fault {
-    Fault::new(ErrorCode::TokenInvalid, "the token is not valid")
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@ use crate::{
     state_dir::{StateDir, StateError},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey,
-    jwk::{AlgorithmParameters, Jwk, ThumbprintHash},
+use ed25519_dalek::Signer as _;
+use hmac::{Hmac, KeyInit, Mac, digest::InvalidLength};
+use sdrest_proto::{
+    access_token::TokenError,
+    authd::{Signature, VerifyingKey},
 };
-use sdrest_proto::authd::VerifyingKey;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -22,7 +24,7 @@ const FILE: &str = "signing-key.der";
 const FRAME: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
-const LENGTH: usize = FRAME.len() + 32;
+const LENGTH: usize = FRAME.len() + ed25519_dalek::SECRET_KEY_LENGTH;
 
 #[derive(Debug, Error)]
 pub(crate) enum KeyError {
@@ -30,12 +32,12 @@ pub(crate) enum KeyError {
     State(#[from] StateError),
     #[error("the signing key cannot be made: {0}")]
     Random(#[from] getrandom::Error),
+    #[error("the secret cannot be used: {0}")]
+    Secret(#[from] InvalidLength),
     #[error(
-        "the signing key in the state folder is not an Ed25519 key; restore {FILE} or remove it, which ends all sessions"
+        "the signing key in the state folder is not an Ed25519 key; restore {FILE}, or remove it, which ends all access tokens; who also removes logins.json ends all sessions"
     )]
     Damaged,
-    #[error("the signing key cannot be used: {0}")]
-    Library(#[from] jsonwebtoken::errors::Error),
     #[error("the key before the present one verifies for {0} s more; only two keys are kept")]
     TooSoon(u64),
     #[error(
@@ -44,208 +46,191 @@ pub(crate) enum KeyError {
     NoRotation,
 }
 
-pub(crate) struct SigningKey {
-    der: Zeroizing<Vec<u8>>,
-    pub(super) encoding: EncodingKey,
-    pub(super) decoding: DecodingKey,
-    pub(super) public: VerifyingKey,
+/// One key, of one algorithm.
+enum Key {
+    EdDsa {
+        secret: ed25519_dalek::SigningKey,
+        public: VerifyingKey,
+    },
+    /// Keyed with a secret that other programs know too.
+    Hs256(Hmac<Sha256>),
 }
 
-impl SigningKey {
+impl Key {
     fn make() -> Result<Self, KeyError> {
-        let mut der = Zeroizing::new(FRAME.to_vec());
-        der.extend_from_slice(random::bytes()?.as_slice());
-        tracing::info!("a new signing key was made");
-        Self::from_der(der)
+        tracing::info!("a new signing key is made");
+        Ok(Self::from_seed(&*random::bytes()?))
     }
 
-    fn from_der(der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
-        if der.len() != LENGTH || !der.starts_with(&FRAME) {
-            return Err(KeyError::Damaged);
+    fn from_seed(seed: &[u8; 32]) -> Self {
+        let secret = ed25519_dalek::SigningKey::from_bytes(seed);
+        let public = secret.verifying_key().to_bytes();
+        Self::EdDsa { secret, public: VerifyingKey { kid: thumbprint(&public), public } }
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let seed = der.strip_prefix(&FRAME).and_then(|seed| seed.try_into().ok());
+        Ok(Self::from_seed(seed.ok_or(KeyError::Damaged)?))
+    }
+
+    /// What is kept of it: nothing of a secret that is not ours.
+    fn der(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(match self {
+            Self::EdDsa { secret, .. } => [FRAME.as_slice(), secret.as_bytes()].concat(),
+            Self::Hs256(_) => Vec::new(),
+        })
+    }
+
+    fn public(&self) -> Option<&VerifyingKey> {
+        match self {
+            Self::EdDsa { public, .. } => Some(public),
+            Self::Hs256(_) => None,
         }
-        let encoding = EncodingKey::from_ed_der(&der);
-        let jwk = Jwk::from_encoding_key(&encoding, Algorithm::EdDSA)?;
-        let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else {
-            return Err(KeyError::Damaged);
-        };
-        let public = URL_SAFE_NO_PAD
-            .decode(&pair.x)
-            .ok()
-            .and_then(|x| x.try_into().ok())
-            .ok_or(KeyError::Damaged)?;
-        let kid = jwk.thumbprint(ThumbprintHash::SHA256)?;
-        let decoding = DecodingKey::from_ed_components(&pair.x)?;
-        Ok(Self { der, encoding, decoding, public: VerifyingKey { kid, public } })
+    }
+
+    fn kid(&self) -> Option<&str> {
+        self.public().map(|public| public.kid.as_str())
+    }
+
+    fn sign(&self, text: &[u8]) -> Vec<u8> {
+        match self {
+            Self::EdDsa { secret, .. } => secret.sign(text).to_vec(),
+            Self::Hs256(mac) => mac.clone().chain_update(text).finalize().into_bytes().to_vec(),
+        }
+    }
+
+    fn signed(&self, text: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::EdDsa { secret, .. } => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| secret.verify(text, &signature).is_ok()),
+            Self::Hs256(mac) => mac.clone().chain_update(text).verify_slice(signature).is_ok(),
+        }
     }
 }
 
-/// The key before the present one, and until when it verifies.
-#[derive(Clone)]
-struct Previous {
-    key: Arc<SigningKey>,
-    until: u64,
+/// The SHA-256 of the public key's JSON Web Key in its canonical form (RFC 7638, RFC 8037).
+fn thumbprint(public: &[u8]) -> String {
+    let x = URL_SAFE_NO_PAD.encode(public);
+    let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(jwk))
 }
 
-/// The present key and, for a while after a rotation, the one before. One file holds both: the present key, then the
-/// one before and its end in Unix seconds (u64, little-endian). A change makes another ring, which is on disk already.
+/// The present key and, for a while after a rotation, the one before with its end in Unix seconds. One file holds
+/// both, the end as a u64 in little-endian. A change makes another signer, which is on disk already.
 #[derive(Clone)]
-pub(crate) struct KeyRing {
+pub(crate) struct Signer {
     dir: StateDir,
-    current: Arc<SigningKey>,
-    previous: Option<Previous>,
+    current: Arc<Key>,
+    previous: Option<(Arc<Key>, u64)>,
     /// Whether front ends have had time to learn of the present key; until then the one before signs.
     settled: bool,
 }
 
-impl KeyRing {
-    pub(crate) fn load_or_make(dir: &StateDir) -> Result<Self, KeyError> {
-        let made = |current, previous| Self {
-            dir: dir.clone(),
-            current: Arc::new(current),
-            previous,
-            settled: true,
+impl Signer {
+    /// With HS256 and this secret, or with EdDSA and the keys in the state folder, which are made at the first start.
+    pub(crate) fn load(dir: &StateDir, secret: Option<&[u8]>) -> Result<Self, KeyError> {
+        let signer = |(current, previous): (_, Option<(_, u64)>)| {
+            let previous = previous.map(|(key, until)| (Arc::new(key), until));
+            Self { dir: dir.clone(), current: Arc::new(current), previous, settled: true }
         };
-        let Some(bytes) = dir.read(FILE)?.map(Zeroizing::new) else {
-            return Ok(made(SigningKey::make()?, None).written()?);
-        };
-        let part = |range: std::ops::Range<usize>| {
-            let der = bytes.get(range).ok_or(KeyError::Damaged)?;
-            SigningKey::from_der(Zeroizing::new(der.to_vec()))
-        };
-        let current = part(0..LENGTH)?;
-        if bytes.len() == LENGTH {
-            return Ok(made(current, None));
+        if let Some(secret) = secret {
+            return Ok(signer((Key::Hs256(Hmac::new_from_slice(secret)?), None)));
         }
-        let until = bytes.get(2 * LENGTH..).and_then(|end| end.try_into().ok());
-        let until = u64::from_le_bytes(until.ok_or(KeyError::Damaged)?);
-        let key = Arc::new(part(LENGTH..2 * LENGTH)?);
-        Ok(made(current, Some(Previous { key, until })))
+        match dir.read(FILE)?.map(Zeroizing::new) {
+            Some(bytes) => read(&bytes).map(signer),
+            None => Ok(signer((Key::make()?, None)).written()?),
+        }
     }
 
     fn written(self) -> Result<Self, StateError> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LENGTH + 8));
-        bytes.extend_from_slice(&self.current.der);
-        if let Some(Previous { key, until }) = &self.previous {
-            bytes.extend_from_slice(&key.der);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LENGTH + size_of::<u64>()));
+        bytes.extend_from_slice(&self.current.der());
+        if let Some((key, until)) = &self.previous {
+            bytes.extend_from_slice(&key.der());
             bytes.extend_from_slice(&until.to_le_bytes());
         }
         self.dir.write(FILE, &bytes)?;
         Ok(self)
     }
 
-    /// With a new key; the present one verifies until `until`, and signs until `settle`.
-    fn rotated(&self, until: u64, now: u64) -> Result<Self, KeyError> {
-        if let Some(previous) = self.previous.as_ref().filter(|previous| previous.until > now) {
-            return Err(KeyError::TooSoon(previous.until.saturating_sub(now)));
+    /// With a new key, and its id; the present one verifies until `until`, and signs until `settled`.
+    pub(super) fn rotated(&self, until: u64, now: u64) -> Result<(Self, String), KeyError> {
+        if let Some((_, until)) = self.previous.as_ref().filter(|(_, until)| *until > now) {
+            return Err(KeyError::TooSoon(until.saturating_sub(now)));
         }
-        let previous = Some(Previous { key: Arc::clone(&self.current), until });
-        let (dir, current) = (self.dir.clone(), Arc::new(SigningKey::make()?));
-        Ok(Self { dir, current, previous, settled: false }.written()?)
+        self.current.public().ok_or(KeyError::NoRotation)?;
+        let (dir, current) = (self.dir.clone(), Arc::new(Key::make()?));
+        let kid = current.kid().unwrap_or_default().to_owned();
+        let previous = Some((Arc::clone(&self.current), until));
+        Ok((Self { dir, current, previous, settled: false }.written()?, kid))
     }
 
-    /// Without the key before the present one, if its time is over.
-    fn swept(&self, now: u64) -> Result<Option<Self>, StateError> {
-        if self.previous.as_ref().is_none_or(|previous| previous.until > now) {
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Without the key before the present one; nothing while its time is not over.
+    pub(super) fn swept(&self, now: u64) -> Result<Option<Self>, StateError> {
+        if self.previous.as_ref().is_none_or(|(_, until)| *until > now) {
             return Ok(None);
         }
         Self { previous: None, settled: true, ..self.clone() }.written().map(Some)
     }
 
     /// The keys that verify, the present one first.
-    fn keys(&self) -> impl Iterator<Item = &SigningKey> {
-        let previous = self.previous.as_ref().map(|previous| &*previous.key);
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        let previous = self.previous.as_ref().map(|(key, _)| &**key);
         std::iter::once(&*self.current).chain(previous)
     }
 
-    fn signing(&self) -> &SigningKey {
+    fn signing(&self) -> &Key {
         match &self.previous {
-            Some(previous) if !self.settled => &previous.key,
+            Some((previous, _)) if !self.settled => previous,
             _ => &self.current,
         }
     }
-}
 
-/// A secret that other programs know too.
-pub(crate) struct SharedSecret {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-}
-
-impl SharedSecret {
-    pub(crate) fn new(secret: &[u8]) -> Self {
-        Self {
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
-        }
-    }
-}
-
-/// What signs on this server: one algorithm.
-pub(crate) enum Signer {
-    EdDsa(KeyRing),
-    Hs256(SharedSecret),
-}
-
-impl Signer {
-    pub(super) fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::EdDsa(_) => Algorithm::EdDSA,
-            Self::Hs256(_) => Algorithm::HS256,
+    pub(super) fn algorithm(&self) -> Signature {
+        match &*self.current {
+            Key::EdDsa { .. } => Signature::EdDsa,
+            Key::Hs256(_) => Signature::Hs256,
         }
     }
 
-    /// What signs now, and its id.
-    pub(super) fn signing(&self) -> (&EncodingKey, Option<&str>) {
-        match self {
-            Self::EdDsa(ring) => {
-                let key = ring.signing();
-                (&key.encoding, Some(&key.public.kid))
-            }
-            Self::Hs256(secret) => (&secret.encoding, None),
-        }
+    /// The id of the key that signs now.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.signing().kid()
     }
 
-    /// What verifies a token that names this key: one of ours, or nothing.
-    pub(super) fn verifying(&self, kid: Option<&str>) -> Option<&DecodingKey> {
-        match self {
-            Self::EdDsa(ring) => ring
-                .keys()
-                .find(|key| Some(key.public.kid.as_str()) == kid)
-                .map(|key| &key.decoding),
-            Self::Hs256(secret) => kid.is_none().then_some(&secret.decoding),
-        }
+    pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.signing().sign(text)
+    }
+
+    /// Whether one of our keys, which the token names, signed this text.
+    pub(super) fn verify(
+        &self,
+        kid: Option<&str>,
+        text: &[u8],
+        signature: &[u8],
+    ) -> Result<(), TokenError> {
+        let key = self.keys().find(|key| key.kid() == kid);
+        let signed = key.filter(|key| key.signed(text, signature));
+        signed.map(drop).ok_or(TokenError::Invalid("no key of ours signed it"))
     }
 
     pub(super) fn public(&self) -> Vec<VerifyingKey> {
-        match self {
-            Self::EdDsa(ring) => ring.keys().map(|key| key.public.clone()).collect(),
-            Self::Hs256(_) => Vec::new(),
-        }
+        self.keys().filter_map(Key::public).cloned().collect()
     }
+}
 
-    /// What signs and verifies after a rotation, and the id of its new key.
-    pub(super) fn rotated(&self, until: u64, now: u64) -> Result<(Self, String), KeyError> {
-        match self {
-            Self::EdDsa(ring) => {
-                let ring = ring.rotated(until, now)?;
-                let kid = ring.current.public.kid.clone();
-                Ok((Self::EdDsa(ring), kid))
-            }
-            Self::Hs256(_) => Err(KeyError::NoRotation),
-        }
+/// What a file of keys holds.
+fn read(bytes: &[u8]) -> Result<(Key, Option<(Key, u64)>), KeyError> {
+    let (current, rest) = bytes.split_at_checked(LENGTH).ok_or(KeyError::Damaged)?;
+    let current = Key::from_der(current)?;
+    if rest.is_empty() {
+        return Ok((current, None));
     }
-
-    pub(super) fn settle(&mut self) {
-        if let Self::EdDsa(ring) = self {
-            ring.settled = true;
-        }
-    }
-
-    /// What is left once a key's time is over; nothing while none's is.
-    pub(super) fn swept(&self, now: u64) -> Result<Option<Self>, StateError> {
-        match self {
-            Self::EdDsa(ring) => Ok(ring.swept(now)?.map(Self::EdDsa)),
-            Self::Hs256(_) => Ok(None),
-        }
-    }
+    let (previous, until) = rest.split_at_checked(LENGTH).ok_or(KeyError::Damaged)?;
+    let until = u64::from_le_bytes(until.try_into().map_err(|_| KeyError::Damaged)?);
+    Ok((current, Some((Key::from_der(previous)?, until))))
 }

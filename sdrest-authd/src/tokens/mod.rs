@@ -9,15 +9,16 @@ mod refresh_token;
 mod sessions;
 
 pub(crate) use access::{AUDIENCE, AccessTokens};
-pub(crate) use key::{KeyError, KeyRing, SharedSecret, Signer};
+pub(crate) use key::{KeyError, Signer};
 pub(crate) use sessions::{How, Login};
 
 use crate::{
     admission::Admission,
     audit,
     conversation::{KnownAccount, VerifiedAccount, Vouched, denied},
+    fault::internal_in,
     state_dir::{StateDir, StateError},
-    subjects::{Known, Subjects},
+    subjects::Subjects,
     users::Users,
 };
 use clock::Steps;
@@ -33,9 +34,8 @@ use sdrest_proto::{
 };
 use sessions::{RefreshError, Sessions};
 use std::{
-    fmt::Display,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -71,7 +71,7 @@ impl TokenIssuer {
             subjects: Subjects::load(dir)?,
             sessions: Sessions::load(dir)?,
             version: watch::Sender::new(u64::try_from(begun).unwrap_or(1).max(1)),
-            steps: Mutex::new(Steps::new(Instant::now(), audit::unix_now())),
+            steps: Mutex::new(Steps::new(clock::since_boot(), audit::unix_now())),
         })
     }
 
@@ -106,7 +106,7 @@ impl TokenIssuer {
         if let Vouched::Internal { user, phc, .. } = account.vouched()
             && self.users.confirm(*user, phc).is_none_or(|now| now.role != grant.role)
         {
-            self.end_session((grant.session, &grant.subject), "account changed", request)?;
+            self.end_known(grant.session, &grant.subject, "account changed", request)?;
             return Err(denied(Denial::AuthErr));
         }
         Ok(grant)
@@ -134,18 +134,15 @@ impl TokenIssuer {
         let name = account.username.as_str();
         let role = self.admission.role(name, &account.groups);
         let role = role.ok_or_else(|| denied(Denial::AcctDenied))?;
-        let subject = self.subject_of(account).map_err(|error| internal(request, &error))?;
+        let subject = self.subject_of(account).map_err(|error| internal_in(request, &error))?;
         let auth_time = audit::unix_now();
         Ok(Login { subject, name: name.to_owned(), uid: Some(account.uid), role, how, auth_time })
     }
 
     /// The subject of a system account now. Who had its uid before has no sessions any more.
     pub(crate) fn subject_of(&self, account: &KnownAccount) -> Result<Subject, StateError> {
-        let Known { subject, before } = self.subjects.of(account.uid, account.username.as_str())?;
-        if let Some(before) = before {
-            self.end_sessions(&[before])?;
-        }
-        Ok(subject)
+        let end = |before| self.end_sessions(&[before]).map(|_| ());
+        self.subjects.of(account.uid, account.username.as_str(), end)
     }
 
     /// The subjects of system accounts that are known under this name.
@@ -173,12 +170,13 @@ impl TokenIssuer {
         (now, request): (u64, &RequestId),
     ) -> Result<Grant, Fault> {
         let issued = self.access.issue(session, &login, now);
-        let (token, claims) = issued.map_err(|error| internal(request, &error))?;
+        let (token, claims) = issued.map_err(|error| internal_in(request, &error))?;
         audit::token_issued(request, &claims);
         Ok(Grant {
             token,
             refresh_token: Some(refresh_token),
-            username: Username::try_from(login.name).map_err(|error| internal(request, &error))?,
+            username: Username::try_from(login.name)
+                .map_err(|error| internal_in(request, &error))?,
             subject: login.subject,
             role: login.role,
             session,
@@ -223,17 +221,30 @@ impl TokenIssuer {
     /// Revokes the session of this token; on disk when it answers.
     pub(crate) fn logout(&self, token: &BearerToken, request: &RequestId) -> Result<(), Fault> {
         let claims = self.introspect(token)?;
-        self.end_session((claims.sid, &claims.sub), "logout", request)
+        // A token may come from another program that knows the secret, or from before the lifetime was made shorter.
+        let until = self.tokens_until(audit::unix_now()).max(claims.exp.saturating_add(SLACK));
+        self.end_session((claims.sid, &claims.sub, until), "logout", request)
     }
 
-    /// Ends one session.
-    pub(crate) fn end_session(
+    /// Ends a session that is known here.
+    pub(crate) fn end_known(
         &self,
-        (id, subject): (SessionId, &Subject),
+        id: SessionId,
+        subject: &Subject,
         why: &str,
         request: &RequestId,
     ) -> Result<(), Fault> {
         let until = self.tokens_until(audit::unix_now());
+        self.end_session((id, subject, until), why, request)
+    }
+
+    /// Ends one session. `until` is when its tokens have expired, for a session of which nothing is known here.
+    fn end_session(
+        &self,
+        (id, subject, until): (SessionId, &Subject, u64),
+        why: &str,
+        request: &RequestId,
+    ) -> Result<(), Fault> {
         self.sessions.revoke(id, subject, until).map_err(|error| refused(request, &error))?;
         self.moved();
         audit::session_revoked(request, id, why);
@@ -280,12 +291,17 @@ impl TokenIssuer {
         self.sessions.count()
     }
 
-    pub(crate) fn sweep(&self) -> Result<(), StateError> {
-        let now = audit::unix_now();
+    /// Whether what looks expired is: see [`Steps`]. To be asked each time that something is swept.
+    pub(crate) fn clock_is_sure(&self) -> bool {
         let longest = Duration::from_secs(self.access.lifetime() + SLACK);
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let sure = steps.may_forget(Instant::now(), now, longest);
-        drop(steps);
+        steps.may_forget(clock::since_boot(), audit::unix_now(), longest)
+    }
+
+    /// Forgets what is over; only spent refresh tokens where the clock is not to be believed.
+    pub(crate) fn sweep(&self, sure: bool) -> Result<(), StateError> {
+        let now = audit::unix_now();
+        self.sessions.forget_successors(now);
         if !sure {
             return Ok(());
         }
@@ -299,12 +315,6 @@ impl TokenIssuer {
     fn tokens_until(&self, now: u64) -> u64 {
         now + self.access.lifetime() + SLACK
     }
-}
-
-/// The cause goes to the log, the caller gets the request's id from the front end.
-fn internal(request: &RequestId, cause: &dyn Display) -> Fault {
-    tracing::error!(request_id = %request, "tokens: {cause}");
-    Fault::new(ErrorCode::Internal, "the login service failed; its log says why")
 }
 
 fn refused(request: &RequestId, error: &RefreshError) -> Fault {
@@ -322,7 +332,7 @@ fn refused(request: &RequestId, error: &RefreshError) -> Fault {
             let wait = u32::try_from(*wait).unwrap_or(u32::MAX);
             Fault::new(ErrorCode::TooManyAttempts, message).retry_after(wait)
         }
-        RefreshError::State(_) | RefreshError::Random(_) => internal(request, error),
+        RefreshError::State(_) | RefreshError::Random(_) => internal_in(request, error),
     }
 }
 

@@ -3,43 +3,22 @@
 //! proves that a token is one of the session's however long ago it was spent, and nobody who merely knows the id can
 //! make one up.
 
-use crate::random;
+use crate::{digest::Digest, random};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sdrest_proto::{id::SessionId, secret::RefreshToken};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 const ID: usize = 16;
 const SECRET: usize = 32;
 const LENGTH: usize = ID + 2 * SECRET;
 
-/// A SHA-256, on disk as base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(super) struct Hash([u8; 32]);
-
-impl Hash {
-    fn of(secret: &[u8]) -> Self {
-        Self(Sha256::digest(secret).into())
-    }
-}
-
-impl From<Hash> for String {
-    fn from(hash: Hash) -> String {
-        URL_SAFE_NO_PAD.encode(hash.0)
-    }
-}
-
-impl TryFrom<String> for Hash {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or("a hash must be 32 bytes as base64url")
-    }
-}
-
 type Secret = Zeroizing<[u8; SECRET]>;
+pub(super) type Hash = Digest<32>;
+
+fn hash(secret: &Secret) -> Hash {
+    Sha256::new_with_prefix(secret.as_slice()).into()
+}
 
 /// What a token says.
 #[derive(Clone)]
@@ -63,7 +42,7 @@ impl Shown {
     }
 
     fn of(id: SessionId, secrets: (Secret, Secret)) -> Self {
-        let (family, own) = (Hash::of(secrets.0.as_slice()), Hash::of(secrets.1.as_slice()));
+        let (family, own) = (hash(&secrets.0), hash(&secrets.1));
         Self { id, family, own, secrets }
     }
 

@@ -205,7 +205,12 @@ impl Sessions {
             let session = Session {
                 login: login.clone(),
                 access_until,
-                ends: now.saturating_add(LONGEST),
+                // Nobody is given a token that would refresh a login by the kernel's word.
+                ends: if login.how == How::Peer {
+                    access_until
+                } else {
+                    now.saturating_add(LONGEST)
+                },
                 family: token.family,
                 current: token.own,
                 previous: None,
@@ -318,12 +323,15 @@ impl Sessions {
         table.iter().filter(|(_, entry)| entry.is_revoked()).map(|(id, _)| *id).collect()
     }
 
+    /// Forgets the successors that are not given again.
+    pub(crate) fn forget_successors(&self, now: u64) {
+        let mut successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        successors.retain(|_, successor| now.abs_diff(successor.given) < GRACE);
+    }
+
     /// Forgets what is over, also on disk. What seems to come from the future counts from now on: the clock was put
     /// back, and nothing is to last longer for that.
     pub(crate) fn sweep(&self, now: u64) -> Result<(), StateError> {
-        let mut successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
-        successors.retain(|_, successor| now.abs_diff(successor.given) < GRACE);
-        drop(successors);
         self.table.change(|table, changes| {
             for (id, entry) in table {
                 match entry {

@@ -3,7 +3,7 @@
 use super::*;
 
 fn issuer(dir: &StateDir) -> TokenIssuer {
-    let signer = Signer::EdDsa(KeyRing::load_or_make(dir).unwrap());
+    let signer = Signer::load(dir, None).unwrap();
     let access = AccessTokens::new(signer, "urn:sdrest:test".to_owned(), 60);
     let users = Arc::new(Users::load(dir).unwrap());
     TokenIssuer::load(dir, access, Arc::default(), users).unwrap()
@@ -36,9 +36,7 @@ fn a_uid_that_is_given_to_somebody_else_takes_no_session_along() {
     let issuer = issuer(&StateDir::open(folder.path()).unwrap());
     let request = RequestId::random();
     let alices = issuer.grant_system(&account(&[]), &request);
-    let mut bob = account(&[]);
-    bob.username = Username::try_from("bob".to_owned()).unwrap();
-    let bobs = issuer.grant_system(&bob, &request);
+    let bobs = issuer.grant_system(&bob(), &request);
     assert_eq!(alices.subject, Subject::unix(1000, 1));
     assert_eq!(bobs.subject, Subject::unix(1000, 2));
     let fault = issuer.introspect(&alices.token).unwrap_err();
@@ -49,11 +47,54 @@ fn a_uid_that_is_given_to_somebody_else_takes_no_session_along() {
     assert_eq!(issuer.subjects_named("bob"), [bobs.subject]);
 }
 
+#[test]
+fn a_take_over_that_could_not_be_written_is_finished_by_the_next_login() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = issuer(&StateDir::open(folder.path()).unwrap());
+    let request = RequestId::random();
+    let alices = issuer.grant_system(&account(&[]), &request);
+    // In the way of the list of sessions, and of no other file.
+    let in_the_way = folder.path().join("logins.json.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    issuer.subject_of(&bob()).unwrap_err();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(issuer.subject_of(&bob()).unwrap(), Subject::unix(1000, 2));
+    let fault = issuer.introspect(&alices.token).unwrap_err();
+    assert_eq!(fault.code, ErrorCode::TokenRevoked);
+}
+
+/// HS256: other programs know the secret too, and a session of theirs is known nowhere here.
+#[test]
+fn a_logout_of_an_unknown_session_lasts_as_long_as_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = StateDir::open(folder.path()).unwrap();
+    let signer = || Signer::load(&dir, Some(&[1; 32])).unwrap();
+    let issuer_with = |lifetime, dir: &StateDir| {
+        let access = AccessTokens::new(signer(), "urn:sdrest:test".to_owned(), lifetime);
+        let users = Arc::new(Users::load(dir).unwrap());
+        TokenIssuer::load(dir, access, Arc::default(), users).unwrap()
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = issuer_with(6000, &StateDir::open(elsewhere.path()).unwrap());
+    let (issuer, request) = (issuer_with(60, &dir), RequestId::random());
+    let foreign = other.grant_system(&account(&[]), &request);
+    let exp = issuer.introspect(&foreign.token).unwrap().exp;
+    issuer.logout(&foreign.token, &request).unwrap();
+    issuer.sessions.sweep(exp - 1).unwrap();
+    let fault = issuer.introspect(&foreign.token).unwrap_err();
+    assert_eq!(fault.code, ErrorCode::TokenRevoked);
+}
+
 impl TokenIssuer {
     fn grant_system(&self, account: &KnownAccount, request: &RequestId) -> Grant {
         let login = self.system_login(account, How::Pam, request).unwrap();
         self.begin(login, request).unwrap()
     }
+}
+
+/// With the uid that was alice's.
+fn bob() -> KnownAccount {
+    KnownAccount { username: Username::try_from("bob".to_owned()).unwrap(), ..account(&[]) }
 }
 
 fn account(groups: &[&str]) -> KnownAccount {

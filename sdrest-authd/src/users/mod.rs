@@ -6,6 +6,7 @@ use crate::{
     audit::{learn, unix_now},
     conversation::Candidate,
     durable::{Changes, Durable},
+    fault::internal,
     state_dir::{StateDir, StateError},
 };
 use sdrest_proto::{
@@ -148,16 +149,18 @@ impl Users {
         self.amend(name, |record| record.state = state)
     }
 
-    pub(crate) fn set_role(&self, name: &UserName, role: Role) -> Result<UserInfo, Fault> {
-        self.amend(name, |record| record.role = role)
+    /// Answers the role that was, too.
+    pub(crate) fn set_role(&self, name: &UserName, role: Role) -> Result<(Role, UserInfo), Fault> {
+        let mut before = role;
+        let user = self.amend(name, |record| before = std::mem::replace(&mut record.role, role))?;
+        Ok((before, user))
     }
 
-    /// Takes a record out and tells whose it was.
-    pub(crate) fn remove(&self, name: &UserName) -> Result<UserInfo, Fault> {
+    pub(crate) fn remove(&self, name: &UserName) -> Result<(), Fault> {
         self.change(|records, changes| {
-            let record = records.get(name).ok_or_else(|| unknown(name))?;
+            records.get(name).ok_or_else(|| unknown(name))?;
             changes.insert(name.clone(), None);
-            Ok(info(name, record))
+            Ok(())
         })
     }
 
@@ -176,11 +179,7 @@ impl Users {
         plan: impl FnOnce(&Records, &mut Changes<UserName, Record>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let done = self.records.change(|records, changes| Ok(plan(records, changes)));
-        done.unwrap_or_else(|error: StateError| {
-            tracing::error!("users: {error}");
-            let message = "the user database cannot be written; the log says why";
-            Err(Fault::new(ErrorCode::Internal, message))
-        })
+        done.unwrap_or_else(|error: StateError| Err(internal(&error)))
     }
 }
 

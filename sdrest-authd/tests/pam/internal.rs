@@ -45,6 +45,25 @@ pub(crate) async fn sign_in(stack: &Stack, user: &str, password: &str) -> Grant 
     }
 }
 
+/// Whatever the log's level is, each event is a line of JSON and nothing else.
+#[tokio::test]
+async fn the_audit_is_lines_of_json_at_any_log_level() {
+    skip_if_missing!();
+    let stack = Stack::start(&Setup { flags: &["--log-level", "error"], ..JWT }).unwrap();
+    let (client, admin) = (stack.client().await, stack.admin().await);
+    admin.add_user(deadline(PATIENCE), user("alice", Role::User)).await.unwrap().unwrap();
+    assert_eq!(login(&client, "alice", "wrong").await.0, "AUTHENTICATION_FAILED");
+    let log = stack.log_with("conversation_ended");
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["started", "administered", "conversation_began", "conversation_ended"]);
+    assert_eq!(events[3]["result"], "authentication_failed");
+    assert!(events.iter().all(|event| event["time"].is_u64()), "{log}");
+}
+
 #[tokio::test]
 async fn right_wrong_unknown_and_disabled() {
     skip_if_missing!();
@@ -116,6 +135,37 @@ async fn without_a_password_one_is_asked_for() {
     }
     let fault = Talk::begin(&client, begin("alice", Some(""))).await.err().unwrap();
     assert_eq!(fault.code, ErrorCode::MissingPassword);
+}
+
+/// A disk that is full keeps the larger file from being written, which is the list of sessions.
+#[tokio::test]
+async fn what_was_taken_away_by_half_is_taken_away_when_it_is_asked_for_again() {
+    skip_if_missing!();
+    let stack = Stack::start(&JWT).unwrap();
+    let (admin, client) = (stack.admin().await, stack.client().await);
+    let in_the_way = stack.path("state").join("logins.json.new");
+    let revoked = async |token| {
+        let known = client.introspect(deadline(PATIENCE), token, RequestId::random()).await;
+        known.unwrap().unwrap_err().code
+    };
+    admin.add_user(deadline(PATIENCE), user("alice", Role::Admin)).await.unwrap().unwrap();
+    let grant = sign_in(&stack, "alice", PASSWORD).await;
+    std::fs::create_dir(&in_the_way).unwrap();
+    let demote = || admin.set_user_role(deadline(PATIENCE), name("alice"), Role::User);
+    assert_eq!(demote().await.unwrap().unwrap_err().code, ErrorCode::Internal);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    demote().await.unwrap().unwrap();
+    assert_eq!(revoked(grant.token).await, ErrorCode::TokenRevoked);
+
+    let grant = sign_in(&stack, "alice", PASSWORD).await;
+    std::fs::create_dir(&in_the_way).unwrap();
+    let remove = || admin.remove_user(deadline(PATIENCE), name("alice"));
+    assert_eq!(remove().await.unwrap().unwrap_err().code, ErrorCode::Internal);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    remove().await.unwrap().unwrap();
+    assert_eq!(revoked(grant.token).await, ErrorCode::TokenRevoked);
+    let log = stack.log_with("remove_user");
+    assert!(log.contains("\"result\":\"INTERNAL\""), "a failure is audited, too: {log}");
 }
 
 #[tokio::test]

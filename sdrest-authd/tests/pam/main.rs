@@ -2,6 +2,7 @@
 //! the shipped service file over a made-up /etc, `internal`, `keys`, `modes` and `subjects` for what needs no PAM.
 #![allow(clippy::unwrap_used, reason = "a test fails by its panic")]
 
+mod hostile_program;
 mod internal;
 mod keys;
 mod matrix;

@@ -119,7 +119,7 @@ impl Stack {
 
     /// The log once it holds `text`, or as it is after a while: it comes through a pipe.
     pub(crate) fn log_with(&self, text: &str) -> String {
-        let give_up = Instant::now() + Duration::from_secs(5);
+        let give_up = Instant::now() + Duration::from_secs(20);
         while !self.log().contains(text) && Instant::now() < give_up {
             thread::sleep(Duration::from_millis(10));
         }
@@ -204,7 +204,7 @@ fn authd(dir: &Path, setup: &Setup<'_>, log: &Arc<Mutex<String>>) -> Result<Chil
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             copy.lock().unwrap().push_str(&format!("{line}\n"));
-            if line.contains("serving; auth") {
+            if line.contains("\"event\":\"started\"") {
                 let _ = ready.send(());
             }
         }
@@ -340,9 +340,9 @@ pub(crate) async fn login(client: &AuthdClient, user: &str, password: &str) -> (
     (code, began.elapsed())
 }
 
-/// Processes whose command line holds `mark`, waited for until there are none or 3 s are over.
+/// Processes whose command line holds `mark`, waited for until there are none or 20 s are over.
 pub(crate) fn left_running(mark: &str) -> Vec<String> {
-    let give_up = Instant::now() + Duration::from_secs(3);
+    let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         let found: Vec<String> = fs::read_dir("/proc")
             .unwrap()

@@ -40,7 +40,7 @@ pub(crate) struct LaunchArgs {
 pub(crate) struct LaunchConversationArgs {
     #[arg(long)]
     pub(crate) parent: i32,
-    /// A folder that the login must not see; only root can hide one
+    /// A folder or a socket that the login must not see; only root can hide one
     #[arg(long)]
     pub(crate) hide: Vec<PathBuf>,
     /// A folder that the login must not write; only root can say so

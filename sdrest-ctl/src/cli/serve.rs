@@ -33,9 +33,9 @@ pub(crate) struct ServeArgs {
     /// Callers without credentials become guests
     #[arg(long)]
     pub(crate) enable_guest_access: bool,
-    /// The realm in WWW-Authenticate
-    #[arg(long, value_name = "NAME", default_value = "stable-diffusion-rest")]
-    pub(crate) auth_realm: String,
+    /// The realm in WWW-Authenticate (default: stable-diffusion-rest)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) auth_realm: Option<String>,
     /// Prefixes that need no credentials, with commas between them
     #[arg(long, value_name = "P1,P2")]
     pub(crate) public_paths: Option<String>,
@@ -69,6 +69,9 @@ pub(crate) struct ServeArgs {
     /// Life of an access token
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=10_080))]
     pub(crate) jwt_expiration: Option<u32>,
+    /// Where the worker computes: cpu or cuda:N (default: cpu)
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
     /// CPU threads of the worker (default: all cores that this command may use)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) threads: Option<u32>,

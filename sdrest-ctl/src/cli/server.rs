@@ -6,7 +6,8 @@ use std::path::PathBuf;
 /// Which server.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// The server (default: the one that `serve` runs here, else http://127.0.0.1:8080)
+    /// The server, http://HOST:PORT or unix:/PATH (default: the one that `serve` or the units run here, else
+    /// http://127.0.0.1:8080)
     #[arg(long, value_name = "URL", global = true)]
     pub(crate) url: Option<String>,
     /// The run folder of `serve`, to find the server and its sockets by

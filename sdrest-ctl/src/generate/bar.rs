@@ -44,7 +44,7 @@ impl Bar {
     pub(super) fn show(&self, view: &View<'_>) {
         let words = match (view.state, view.position) {
             ("queued", Some(position)) => format!("queued #{position}"),
-            (state, _) => state.to_owned(),
+            (state, _) => terminal::printable_line(state),
         };
         if let Some(bar) = &self.bar {
             bar.set_length(view.steps.max(1));

@@ -177,7 +177,7 @@ fn cause(job: &Job) -> String {
         .and_then(Value::as_str)
         .map(|code| format!(" ({code})"))
         .unwrap_or_default();
-    format!(": {message}{code}")
+    terminal::printable_line(&format!(": {message}{code}"))
 }
 
 impl Job {

@@ -6,7 +6,7 @@
 //! unix_chkpwd(8), which a user namespace would disarm; so there this process adopts what the modules leave
 //! behind (PR_SET_CHILD_SUBREAPER) and kills it.
 
-use super::{credentials, descriptors, view};
+use super::{credentials, descriptors, hidden, view};
 use crate::cli::LaunchConversationArgs;
 use anyhow::{Context, Result};
 use nix::{
@@ -64,11 +64,11 @@ fn enter_namespaces(args: &LaunchConversationArgs) -> Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("mounts cannot be made private")?;
-    let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    for folder in &args.hide {
-        mount(Some("tmpfs"), folder, Some("tmpfs"), hardened, Some("mode=0000,size=4k"))
-            .with_context(|| format!("{} cannot be hidden", folder.display()))?;
+    for path in &args.hide {
+        hidden::hide(path)?;
     }
+    hidden::hide_masters()?;
+    hidden::own_devices()?;
     for folder in &args.read_only {
         view::make_read_only(folder)?;
     }

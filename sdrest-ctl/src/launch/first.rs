@@ -14,9 +14,12 @@ use std::{
     convert::Infallible, io::stdout, os::fd::AsFd, os::unix::process::CommandExt, process::Command,
 };
 
-/// What no PAM module may ever do; the conversation program then keeps only what it asks for by name.
-const NEVER: [Capability; 9] = [
+/// What no PAM module may ever do; the conversation program then keeps only what it asks for by name. With
+/// CAP_DAC_READ_SEARCH open_by_handle_at(2) opens files that a mount hides; shadow files of any mode are read with
+/// CAP_DAC_OVERRIDE too.
+const NEVER: [Capability; 10] = [
     Capability::CAP_BPF,
+    Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_MAC_ADMIN,
     Capability::CAP_MAC_OVERRIDE,
     Capability::CAP_MKNOD,

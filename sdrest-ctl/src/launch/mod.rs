@@ -10,4 +10,5 @@ pub(crate) mod credentials;
 pub(crate) mod daemon;
 pub(crate) mod descriptors;
 pub(crate) mod first;
+mod hidden;
 pub(crate) mod view;

@@ -2,10 +2,11 @@
 //! asked whether a login could run. The listener's credentials are read first (unix(7), SO_PEERCRED).
 
 use super::{Logins, PATIENCE, Report, State};
+use crate::dial::dial;
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use sdrest_proto::conversation::{FromConversation, ToConversation, read_frame, write_frame};
-use std::{os::unix::net::UnixStream, path::Path};
+use std::path::Path;
 
 /// chauthtok.sock: a service file without `password` lines is an administrator's choice and no fault.
 pub(super) fn change(path: &Path, logins: &Logins, report: &mut Report) -> Result<()> {
@@ -18,14 +19,15 @@ pub(super) fn change(path: &Path, logins: &Logins, report: &mut Report) -> Resul
 }
 
 pub(super) fn health(path: &Path, logins: &Logins, report: &mut Report) -> Result<()> {
-    let mut connection = UnixStream::connect(path)?;
+    let mut connection = dial(path, PATIENCE)?;
     let peer = getsockopt(&connection, PeerCredentials).context("the listener is unknown")?;
     let own = nix::unistd::geteuid().as_raw();
     ensure!(peer.uid() == 0 || peer.uid() == own, "uid {} listens there", peer.uid());
     let service = match logins {
-        Logins::Off => {
+        Logins::Off | Logins::Unknown => {
             report.state = State::Up;
-            report.detail = "listens; logins are off".to_owned();
+            let told = if *logins == Logins::Off { "; logins are off" } else { "" };
+            report.detail = format!("listens{told}");
             return Ok(());
         }
         Logins::WithoutPam => None,

@@ -1,15 +1,11 @@
-//! One plain GET over TCP or a Unix socket, for /api/health and /api/status alone (RFC 9112, `Connection: close`).
+//! How the front end says it is: /api/health, and /api/status where that is public.
 
 use super::{PATIENCE, Report, State};
-use anyhow::{Context, Result, bail};
+use crate::session::agent::agent;
+use anyhow::{Context, Result};
 use sdrest_proto::health::SandboxReport;
 use serde_json::Value;
-use std::{
-    io::{Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    os::unix::net::UnixStream,
-    time::Instant,
-};
+use std::time::Instant;
 
 /// More than a health answer ever needs.
 const LONGEST_ANSWER: u64 = 256 * 1024;
@@ -54,43 +50,9 @@ fn sandbox(value: &Value) -> Option<SandboxReport> {
 
 /// Status and body.
 fn get(url: &str, path: &str) -> Result<(u16, Vec<u8>)> {
-    let answer = if let Some(socket) = url.strip_prefix("unix:") {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        exchange(stream, "localhost", path)?
-    } else {
-        let authority =
-            url.strip_prefix("http://").context("status speaks http:// and unix: only")?;
-        let authority = authority.split('/').next().unwrap_or(authority);
-        let address = authority.to_socket_addrs()?.next().context("the address has no IP")?;
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        exchange(stream, authority, path)?
-    };
-    let end = answer
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .context("the answer has no end of headers")?;
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .context("the answer is not HTTP")?;
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        bail!("the answer came in chunks");
-    }
-    Ok((status, answer[end + 4..].to_vec()))
-}
-
-fn exchange(mut stream: impl Read + Write, host: &str, path: &str) -> Result<Vec<u8>> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut answer).context("no answer within 5 s")?;
-    Ok(answer)
+    let (agent, base) = agent(url, PATIENCE);
+    let mut answer =
+        agent.get(format!("{base}{path}")).header("Accept", "application/json").call()?;
+    let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec()?;
+    Ok((answer.status().as_u16(), body))
 }

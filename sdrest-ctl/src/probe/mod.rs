@@ -35,6 +35,8 @@ pub(crate) enum Kind {
 /// What a conversation program is for on this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Logins {
+    /// Nothing here says; authd knows.
+    Unknown,
     /// Nobody signs in.
     Off,
     /// Passwords of the internal database, and accounts of the system.

@@ -89,7 +89,8 @@ impl Conversations {
             Privilege::Caller { uid, .. } => (vec![*uid], Some(*uid)),
         };
         let own_namespaces = plan.privilege.own_namespaces();
-        let hidden = std::iter::once(&plan.state_dir).chain(&plan.auth_data_dir);
+        // The run folder too: authd's admin socket lets root in, and a PAM module is root.
+        let hidden = [&plan.state_dir, &plan.run_dir].into_iter().chain(&plan.auth_data_dir);
         let hide = hidden.filter(|_| own_namespaces).cloned().collect();
         let source = Source::new("conversation", log.clone())?;
         let program = plan.programs.conversation.clone();

@@ -1,12 +1,16 @@
-//! The folders that `serve` writes: made where they are missing, refused where they are somebody else's.
+//! The folders that `serve` writes: made where they are missing, refused where they are somebody else's. Owner and mode
+//! are changed on an open folder and not by its path, which may lead elsewhere a moment later.
 
 use super::privilege::Privilege;
 use crate::paths;
 use anyhow::{Context, Result, ensure};
-use nix::unistd::{Gid, Uid, chown};
+use nix::fcntl::OFlag;
 use std::{
-    fs::{self, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs::{self, File, Permissions},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -37,11 +41,13 @@ pub(crate) fn run_folder(path: &Path) -> Result<PathBuf> {
 pub(crate) fn auth_data(path: &Path, privilege: &Privilege) -> Result<PathBuf> {
     let folder = folder(path).context("--auth-data-dir")?;
     let unreadable = || format!("--auth-data-dir {} cannot be read", folder.display());
-    let found = fs::metadata(&folder).with_context(unreadable)?;
-    let is_empty = fs::read_dir(&folder).with_context(unreadable)?.next().is_none();
-    let owner = match privilege {
-        Privilege::Separate(users) => users.authd.uid,
-        Privilege::Caller { uid, .. } => *uid,
+    let held = Held::open(&folder).context("--auth-data-dir")?;
+    let found = held.folder.metadata().with_context(unreadable)?;
+    let inside = format!("/proc/self/fd/{}", held.folder.as_raw_fd());
+    let is_empty = fs::read_dir(inside).with_context(unreadable)?.next().is_none();
+    let (owner, given) = match privilege {
+        Privilege::Separate(users) => (users.authd.uid, Some((users.authd.uid, users.authd.gid))),
+        Privilege::Caller { uid, .. } => (*uid, None),
     };
     ensure!(
         is_empty || (found.uid() == owner && found.mode() & 0o077 == 0),
@@ -51,19 +57,39 @@ pub(crate) fn auth_data(path: &Path, privilege: &Privilege) -> Result<PathBuf> {
         found.uid(),
         found.mode() & 0o7777
     );
-    give(&folder, privilege)?;
+    held.give(given, 0o700)?;
     Ok(folder)
 }
 
-/// Makes a folder authd's alone.
-fn give(folder: &Path, privilege: &Privilege) -> Result<()> {
-    if let Privilege::Separate(users) = privilege {
-        let user = &users.authd;
-        chown(folder, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-            .with_context(|| format!("{} cannot be given to {}", folder.display(), user.name))?;
+/// A folder that is open: what was looked at is what is changed.
+pub(crate) struct Held<'a> {
+    folder: File,
+    path: &'a Path,
+}
+
+impl<'a> Held<'a> {
+    /// Never through a symbolic link at its end.
+    pub(crate) fn open(path: &'a Path) -> Result<Self> {
+        let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+        let folder = File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .with_context(|| format!("the folder {} cannot be opened", path.display()))?;
+        Ok(Self { folder, path })
     }
-    fs::set_permissions(folder, Permissions::from_mode(0o700))
-        .with_context(|| format!("the mode of {} cannot be set", folder.display()))
+
+    /// Gives it to this uid and gid, where there is one to give it to, and sets its mode.
+    pub(crate) fn give(&self, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
+        let shown = self.path.display();
+        if let Some((uid, gid)) = owner {
+            fchown(&self.folder, Some(uid), Some(gid))
+                .with_context(|| format!("{shown} cannot be given to uid {uid} and gid {gid}"))?;
+        }
+        self.folder
+            .set_permissions(Permissions::from_mode(mode))
+            .with_context(|| format!("the mode of {shown} cannot be set to {mode:04o}"))
+    }
 }
 
 #[cfg(test)]

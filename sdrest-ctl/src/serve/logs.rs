@@ -1,6 +1,7 @@
 //! The log of everything that `serve` runs: each line under its program's name, to standard error or to the
 //! file of --log-file. The last lines of each are kept, to say why it did not start.
 
+use crate::session::terminal::printable;
 use anyhow::{Context, Result, ensure};
 use std::{
     collections::VecDeque,
@@ -47,10 +48,11 @@ pub(crate) fn open(file: Option<&Path>) -> Result<Log> {
 }
 
 impl Log {
-    /// One line under the name of its program. A log that cannot be written stops nothing.
+    /// One line under the name of its program, which may be one that was taken over: its words move no cursor. A log
+    /// that cannot be written stops nothing.
     pub(crate) fn line(&self, program: &str, text: &str) {
         let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(to, "{program}: {text}").and_then(|()| to.flush());
+        let _ = writeln!(to, "{program}: {}", printable(text)).and_then(|()| to.flush());
     }
 }
 

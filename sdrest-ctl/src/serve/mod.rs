@@ -50,7 +50,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         log.line("sdrestctl", note);
     }
     let _lock = lock(&plan)?;
-    let sockets = sockets::bind(&plan)?;
+    // Removed at the end, however that comes.
+    let mut files = sockets::Files::default();
+    let sockets = sockets::bind(&plan, &log, &mut files)?;
     let address = sockets.address.clone();
     let needs = Needs { plan: &plan, args, sockets: &sockets, log: &log };
     let daemons = roster::all(&needs, secret.map(|secret| secret.memory))?;
@@ -60,7 +62,6 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let outcome = serve(&mut supervisor, &about, &log);
     supervisor.stop();
     let _ = std::fs::remove_file(record::path(&plan.run_dir));
-    sockets::remove(&plan);
     outcome
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn watch(mut targets: Vec<Target>, part: Part) -> Result<Readiness> {
     targets.retain(|target| match &target.kind {
         Kind::Http(_) => part == Part::Front,
         // Where nobody signs in there is nothing to ask for, and `serve` itself listens there.
-        Kind::Conversation(_, Logins::Off) => false,
+        Kind::Conversation(_, Logins::Off | Logins::Unknown) => false,
         // Without it an expired password is told and not changed: no reason to keep everybody waiting.
         Kind::Chauthtok(..) => false,
         _ => part == Part::Behind,

@@ -3,6 +3,7 @@
 use super::{
     access,
     daemon::{Daemon, Network, View},
+    folders,
     listen::Listen,
     logs::{Log, Source},
     plan::Plan,
@@ -11,7 +12,6 @@ use super::{
 };
 use crate::{cli::ServeArgs, launch::descriptors::SECRET, users::User};
 use anyhow::{Context, Result};
-use nix::unistd::{Gid, Uid, chown};
 use std::{
     ffi::OsString,
     fs::{self, Permissions},
@@ -57,11 +57,12 @@ fn uids(plan: &Plan) -> Uids {
     }
 }
 
-/// Who may use authd's admin socket, beside root.
-fn admins(plan: &Plan) -> Vec<String> {
+/// Who may use authd's admin socket, beside root. As root nobody is named: authd looks into the group at each
+/// connection, and who is listed here would stay an administrator for as long as `serve` runs.
+fn admin(plan: &Plan) -> Option<String> {
     match &plan.privilege {
-        Privilege::Separate(users) => users.admins.clone(),
-        Privilege::Caller { uid, .. } => vec![uid.to_string()],
+        Privilege::Separate(_) => None,
+        Privilege::Caller { uid, .. } => Some(uid.to_string()),
     }
 }
 
@@ -71,15 +72,12 @@ fn prepare_state(plan: &Plan) -> Result<()> {
         let folder = plan.state_dir.join(name);
         fs::create_dir_all(&folder)
             .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
-        if let Privilege::Separate(users) = &plan.privilege {
-            let user = if name == "api" { &users.api } else { &users.authd };
-            chown(&folder, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-                .with_context(|| {
-                    format!("{} cannot be given to {}", folder.display(), user.name)
-                })?;
-        }
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))
-            .with_context(|| format!("the mode of {} cannot be set", folder.display()))?;
+        let owner = match &plan.privilege {
+            Privilege::Separate(users) if name == "api" => Some((users.api.uid, users.api.gid)),
+            Privilege::Separate(users) => Some((users.authd.uid, users.authd.gid)),
+            Privilege::Caller { .. } => None,
+        };
+        folders::Held::open(&folder)?.give(owner, 0o700)?;
     }
     Ok(())
 }
@@ -140,10 +138,12 @@ fn authd_arguments(needs: &Needs<'_>, paths: &SocketPaths) -> Vec<OsString> {
     push(&mut arguments, "--state-dir", plan.state_dir.join("authd"));
     push(&mut arguments, "--auth", plan.auth.mode.as_str());
     push(&mut arguments, "--pam-service-name", &args.pam_service_name);
-    push(&mut arguments, "--auth-realm", &args.auth_realm);
+    if let Some(realm) = &args.auth_realm {
+        push(&mut arguments, "--auth-realm", realm);
+    }
     push(&mut arguments, "--api-user", uids.api);
     push(&mut arguments, "--conversation-user", uids.conversation);
-    for admin in admins(plan) {
+    if let Some(admin) = admin(plan) {
         push(&mut arguments, "--admin-user", admin);
     }
     if let Some(public) = &args.public_paths {
@@ -168,8 +168,10 @@ fn worker(needs: &Needs<'_>, paths: &SocketPaths) -> Result<Daemon> {
     for folder in &plan.models {
         push(&mut arguments, "--models-dir", folder);
     }
-    push(&mut arguments, "--device", "cpu");
     push(&mut arguments, "--api-user", uids(plan).api);
+    if let Some(device) = &args.device {
+        push(&mut arguments, "--device", device);
+    }
     if let Some(threads) = args.threads {
         push(&mut arguments, "--threads", threads.to_string());
     }

@@ -1,5 +1,6 @@
 //! The HTTP side: JSON in and out, the bearer token or API key, and the server's error messages as errors.
 
+use super::{agent::agent, terminal::printable_line};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::{
@@ -15,7 +16,9 @@ const LARGEST_PICTURE: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct Client {
     agent: Agent,
+    /// What its requests begin with, and how it was named.
     base: String,
+    url: String,
     token: Option<String>,
 }
 
@@ -38,15 +41,9 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    pub(crate) fn new(base: &str) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .max_redirects(0)
-            // A picture server on this machine is never behind the proxy of the environment.
-            .proxy(None)
-            .build();
-        Self { agent: Agent::new_with_config(config), base: base.to_owned(), token: None }
+    pub(crate) fn new(url: &str) -> Self {
+        let (agent, base) = agent(url, PATIENCE);
+        Self { agent, base, url: url.to_owned(), token: None }
     }
 
     /// An access token or an API key: both travel in the same header.
@@ -153,7 +150,7 @@ impl Client {
     fn unreachable(&self, error: &ureq::Error) -> Unreachable {
         Unreachable(format!(
             "{} does not answer: {error} (is `sdrestctl serve` running?)",
-            self.base
+            self.url
         ))
     }
 }
@@ -184,7 +181,7 @@ impl Answer {
 
     pub(crate) fn error(&self) -> anyhow::Error {
         match self.refusal() {
-            Some((code, message)) => anyhow!("{message} ({code})"),
+            Some((code, message)) => anyhow!("{}", printable_line(&format!("{message} ({code})"))),
             None => anyhow!("HTTP status {}", self.status),
         }
     }

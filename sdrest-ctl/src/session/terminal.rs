@@ -1,5 +1,5 @@
 //! What a prompt looks like in a terminal: hidden where it asks for a secret, and from standard input line by line
-//! for scripts. Texts of modules are printed without control characters.
+//! for scripts. What modules and servers say is printed without control characters.
 
 use anyhow::{Context, Result, bail};
 use sdrest_proto::secret::Answer;
@@ -62,10 +62,27 @@ pub(crate) fn tell(text: &str) {
 
 /// A line of the result, on standard output.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(stdout(), "{text}");
+    let _ = writeln!(stdout(), "{}", printable(text));
 }
 
 /// Without what could move a terminal's cursor or colour it.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
+}
+
+/// The same for a text that must stay on its line: nobody else writes a line of a table or of an error.
+pub(crate) fn printable_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_moves_a_cursor_is_printable() {
+        let hostile = "a\x1b[2J\x07b\u{9b}31m\x7f\r\nc\td";
+        assert_eq!(printable(hostile), "a[2Jb31m\nc\td");
+        assert_eq!(printable_line(hostile), "a[2Jb31m c d");
+    }
 }

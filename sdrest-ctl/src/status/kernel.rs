@@ -17,6 +17,15 @@ pub(super) struct Seen {
     pub(super) own_network: Option<bool>,
 }
 
+/// The first process of a unit's control group (cgroups(7)), under the slice that the units share; nothing where
+/// systemd does not run it.
+pub(super) fn first_of_unit(unit: &str) -> Option<u32> {
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"].iter().find_map(|root| {
+        let members = fs::read_to_string(format!("{root}/sdrest.slice/{unit}/cgroup.procs"));
+        members.ok()?.lines().next()?.parse().ok()
+    })
+}
+
 /// Nothing where there is no such process.
 pub(super) fn look(pid: u32) -> Option<Seen> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

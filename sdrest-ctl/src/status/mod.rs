@@ -8,19 +8,17 @@ mod table;
 use crate::{
     cli::{OutputFormat, StatusArgs},
     paths, probe, record,
+    session::{server, terminal::printable},
 };
 use anyhow::Result;
 use probe::State;
 use std::{io::Write, process::ExitCode};
 
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode> {
     let run_dir = args.run_dir.clone().unwrap_or_else(paths::default_run_dir);
     let record = record::read(&run_dir);
-    let recorded = record.as_ref().map(|record| record.url.clone());
-    let url = args.url.clone().or(recorded).unwrap_or_else(|| DEFAULT_URL.to_owned());
-    let logins = record.as_ref().map_or(probe::Logins::Off, record::Record::logins);
+    let url = server::named_or_found(args.url.as_deref(), record.as_ref())?;
+    let logins = record.as_ref().map_or(probe::Logins::Unknown, record::Record::logins);
     let prober = probe::Prober::new()?;
     let rows: Vec<Row> = probe::targets(&run_dir, &url, logins)
         .iter()
@@ -31,7 +29,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode> {
         OutputFormat::Json => format!("{:#}\n", json::document(&rows, record.as_ref())),
     };
     // `status | head` closes the pipe; the exit code still tells.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().write_all(printable(&text).as_bytes());
     let worst = rows.iter().map(|row| severity(row.report.state)).max().unwrap_or(2);
     Ok(ExitCode::from(worst))
 }
@@ -63,8 +61,8 @@ struct Row {
 }
 
 impl Row {
-    /// The front end's public answer tells no pid; `serve` wrote it down. The kernel is asked in any case: a
-    /// process may say of itself what it likes.
+    /// The front end's public answer tells no pid; `serve` wrote it down, or its unit has it. The kernel is asked in
+    /// any case: a process may say of itself what it likes.
     fn new(report: probe::Report, record: Option<&record::Record>) -> Self {
         let daemon = match report.name.as_str() {
             "http" => "api",
@@ -79,7 +77,11 @@ impl Row {
         } else {
             process.and_then(|p| p.pid)
         };
-        let pid = report.health.as_ref().map(|health| health.pid).or(recorded);
+        let of_unit = || match record {
+            None if daemon == "api" => kernel::first_of_unit("sdrest-api.service"),
+            _ => None,
+        };
+        let pid = report.health.as_ref().map(|health| health.pid).or(recorded).or_else(of_unit);
         let alive = report.state != State::Down;
         Self {
             report,

@@ -1,7 +1,7 @@
 //! The status for a person's eyes.
 
 use super::{Row, overall};
-use crate::{columns::align, probe::State, record::Record};
+use crate::{columns::align, probe::State, record::Record, session::terminal::printable_line};
 use std::fmt::Write;
 
 const HEAD: [&str; 7] = ["SOCKET", "STATE", "PID", "USER", "UPTIME", "ROUND TRIP", "DETAIL"];
@@ -11,14 +11,22 @@ pub(super) fn draw(rows: &[Row], record: Option<&Record>) -> String {
     lines.extend(rows.iter().map(cells));
     let mut text = String::new();
     if let Some(record) = record {
-        let _ =
-            writeln!(text, "{}, auth {}, sdrestctl pid {}", record.url, record.auth, record.pid);
+        line(
+            &mut text,
+            &format!("{}, auth {}, sdrestctl pid {}", record.url, record.auth, record.pid),
+        );
     }
     text.push_str(&align(&lines));
     sandboxes(&mut text, rows);
     workers(&mut text, rows);
     let _ = writeln!(text, "\noverall: {}", overall(rows));
     text
+}
+
+/// One line: what a process says of itself neither ends it nor moves the cursor.
+fn line(text: &mut String, words: &str) {
+    text.push_str(&printable_line(words));
+    text.push('\n');
 }
 
 fn cells(row: &Row) -> [String; 7] {
@@ -95,17 +103,17 @@ fn workers(text: &mut String, rows: &[Row]) {
             pids.push(health.pid);
             let figures: Vec<String> =
                 health.figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            let _ =
-                writeln!(text, "\n{} ({}): {}", row.report.name, health.build, figures.join(", "));
+            text.push('\n');
+            line(text, &format!("{} ({}): {}", row.report.name, health.build, figures.join(", ")));
         }
         let Some((description, models)) = &row.report.worker else { continue };
-        let _ = writeln!(text, "  {}", description.profile.line());
+        line(text, &format!("  {}", description.profile.line()));
         let (outside, inside) =
             (&description.profile.cpu_capability, &description.cpu_capability_inside);
         let same = if outside == inside { "the same" } else { "NOT THE SAME" };
-        let _ = writeln!(
+        line(
             text,
-            "  CPU capability: {outside} outside the sandbox, {inside} inside: {same}"
+            &format!("  CPU capability: {outside} outside the sandbox, {inside} inside: {same}"),
         );
         for model in models {
             let loaded = if model.loaded { "in memory" } else { "on disk" };
@@ -114,10 +122,12 @@ fn workers(text: &mut String, rows: &[Row]) {
                 .as_ref()
                 .map(|fault| format!("; unusable: {fault}"))
                 .unwrap_or_default();
-            let _ = writeln!(
+            line(
                 text,
-                "  model {}: {}, {}, {} px, {loaded}{fault}",
-                model.name, model.family, model.prediction_type, model.default_side
+                &format!(
+                    "  model {}: {}, {}, {} px, {loaded}{fault}",
+                    model.name, model.family, model.prediction_type, model.default_side
+                ),
             );
         }
     }

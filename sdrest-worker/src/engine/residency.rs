@@ -24,9 +24,22 @@ impl<Model> Residency<Model> {
 
     /// Whether `name` is there, or there is a place for it, or one can be made.
     pub fn has_room(&self, name: &ModelName) -> bool {
-        self.holds(name)
-            || self.resident.len() < self.max
-            || self.resident.iter().any(|(_, model)| is_idle(model))
+        self.holds(name) || !self.is_full() || self.resident.iter().any(|(_, model)| is_idle(model))
+    }
+
+    /// The models in memory.
+    pub fn names(&self) -> Vec<ModelName> {
+        self.resident.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The model, without counting as a use of it.
+    pub fn peek(&self, name: &ModelName) -> Option<&Model> {
+        self.resident.iter().find(|(resident, _)| resident == name).map(|(_, model)| &**model)
+    }
+
+    /// Whether one must go before another can come.
+    pub fn is_full(&self) -> bool {
+        self.resident.len() >= self.max
     }
 
     /// The model, which counts as used now.
@@ -41,7 +54,7 @@ impl<Model> Residency<Model> {
     /// Makes place for one more, where it is needed and possible: before loading, so that both are never in
     /// memory together. Answers which model went.
     pub fn make_room(&mut self) -> Option<ModelName> {
-        if self.resident.len() < self.max {
+        if !self.is_full() {
             return None;
         }
         let place = self.resident.iter().position(|(_, model)| is_idle(model))?;

@@ -143,12 +143,17 @@ impl<E: Engine> Slots<E> {
     fn admit(&mut self, board: &Board, submitted: SubmitJob) -> Result<(), EngineError> {
         let SubmitJob { job, attempt, share, request_id, request } = submitted;
         let admitted = Instant::now();
+        // Told first: should the process die in here, whoever reads knows over which job.
+        board.emit(job, attempt, JobEvent::Started);
+        if !board.begin_tick(job, attempt) {
+            // Interrupted since it was taken.
+            return Ok(());
+        }
         let slot = self.engine.admit(&request);
         board.set_models(self.engine.models());
         match slot {
             Ok(slot) => {
                 tracing::debug!(%request_id, %job, %attempt, model = %request.model, "has a slot");
-                board.emit(job, attempt, JobEvent::Started);
                 self.active.push(Active {
                     job,
                     attempt,

@@ -5,11 +5,11 @@
 use super::{
     backend::{Engine, EngineError},
     board::{Board, Work},
+    guard::words,
     slots::Slots,
 };
 use sdrest_proto::bounds::ModelName;
 use std::{
-    any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -75,11 +75,51 @@ fn run<E: Engine>(
     Ok(())
 }
 
-/// The first line of a panic: torch's own texts go on with a C++ stack.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    text.and_then(|text| text.lines().next()).unwrap_or("without words").to_owned()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{backend::Progress, board::Limits, board::Question};
+    use sdrest_proto::{generation::GenerationRequest, model::ModelInfo};
+
+    /// Panics when it is asked to look at its models again.
+    struct Broken;
+
+    impl Engine for Broken {
+        type Slot = ();
+        fn models(&mut self) -> Vec<ModelInfo> {
+            Vec::new()
+        }
+        fn has_room(&self, _: &ModelName) -> bool {
+            true
+        }
+        fn refresh(&mut self) -> Result<(), EngineError> {
+            panic!("broken")
+        }
+        fn load(&mut self, _: &ModelName) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn unload(&mut self, _: &ModelName) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn admit(&mut self, _: &GenerationRequest) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn tick(&mut self, _: &mut ()) -> Result<Progress, EngineError> {
+            Ok(Progress::Finished)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_engine_is_told_to_whoever_ends_the_process() {
+        let board = Arc::new(Board::new(Limits::default()));
+        let ended = spawn(Arc::clone(&board), None, || Ok(Broken)).unwrap();
+        let (reply, _answer) = oneshot::channel();
+        board.ask(Question::Refresh(reply));
+        let outcome = ended.await.unwrap();
+        assert!(
+            matches!(&outcome, Err(EngineFailure::Panic(words)) if words == "broken"),
+            "{outcome:?}"
+        );
+        assert!(board.is_stopping());
+    }
 }

@@ -4,10 +4,12 @@
 
 use super::{
     backend::{Engine, EngineError, Progress},
+    guard::guarded,
+    hashes::{Hashed, Hashes, ToHash},
     residency::Residency,
 };
 use crate::{
-    loaders::{ComputeOptions, Registry, StableDiffusion, hash::short_hash},
+    loaders::{ComputeOptions, Registry, StableDiffusion},
     models::ModelError,
     pipelines::{self, PipelineError, Slot},
 };
@@ -17,11 +19,7 @@ use sdrest_proto::{
     generation::GenerationRequest,
     model::ModelInfo,
 };
-use std::{
-    rc::Rc,
-    sync::mpsc::{Receiver, Sender, channel},
-    thread,
-};
+use std::rc::Rc;
 
 /// What the engine is made of.
 pub struct TorchParts {
@@ -34,25 +32,12 @@ pub struct TorchParts {
     pub news: Box<dyn Fn() + Send + Sync>,
 }
 
-type Identity = crate::loaders::hash::FileIdentity;
-
-/// A file's hash, computed beside the engine.
-struct Hashed {
-    registry: usize,
-    name: ModelName,
-    identity: Identity,
-    hash: String,
-}
-
 /// See the module.
 pub struct TorchEngine {
     registries: Vec<Registry>,
     options: ComputeOptions,
     residency: Residency<StableDiffusion>,
-    news: std::sync::Arc<dyn Fn() + Send + Sync>,
-    hashed: (Sender<Hashed>, Receiver<Hashed>),
-    /// The thread that hashes; there is one at most.
-    hashing: Option<thread::JoinHandle<()>>,
+    hashes: Hashes,
 }
 
 /// One request in the making. It keeps its model in memory.
@@ -71,9 +56,7 @@ impl TorchEngine {
             registries: parts.registries,
             options: parts.options,
             residency: Residency::new(parts.max_models),
-            news: parts.news.into(),
-            hashed: channel(),
-            hashing: None,
+            hashes: Hashes::new(parts.news.into()),
         };
         for registry in &mut engine.registries {
             if let Err(error) = registry.refresh() {
@@ -89,11 +72,23 @@ impl TorchEngine {
         found.ok_or_else(|| ModelError::NotFound { name: name.to_string() })
     }
 
+    /// Lets a model go whose weight files are others than those that it was loaded from. Where nothing can be
+    /// said of the files, it stays.
+    fn let_go_if_replaced(&mut self, name: &ModelName) {
+        let Some(model) = self.residency.peek(name) else { return };
+        let now = self.registry_of(name).and_then(|registry| registry.weight_files(name));
+        if now.is_ok_and(|now| now != *model.made_of()) {
+            self.residency.remove(name);
+            torch_shim::return_freed_memory();
+            tracing::info!(model = %name, "unloaded: its files were replaced");
+        }
+    }
+
     fn resident(&mut self, name: &ModelName) -> Result<Rc<StableDiffusion>, EngineError> {
+        self.let_go_if_replaced(name);
         if let Some(model) = self.residency.get(name) {
             return Ok(model);
         }
-        let options = self.options;
         self.registry_of(name).map_err(model_error)?;
         if !self.residency.has_room(name) {
             let message = "all places for models in memory are taken by models in use";
@@ -102,16 +97,32 @@ impl TorchEngine {
                 cause: message.to_owned(),
             });
         }
+        self.make_room(name)?;
+        // What is loaded now must be listed with its own hash.
+        if let Some(registry) = self.registries.iter_mut().find(|one| one.get(name).is_ok()) {
+            registry.look_again(name);
+        }
+        self.hash_what_is_new();
+        let options = self.options;
+        let registry = self.registry_of(name).map_err(model_error)?;
+        let loaded = guarded(name, || registry.load(name, options).map_err(model_error))?;
+        tracing::info!(model = %name, "loaded");
+        Ok(self.residency.put(name.clone(), loaded))
+    }
+
+    /// Lets another model go for this one where it must, and not before this one passed every check that needs
+    /// no tensor.
+    fn make_room(&mut self, name: &ModelName) -> Result<(), EngineError> {
+        if !self.residency.is_full() {
+            return Ok(());
+        }
+        let registry = self.registry_of(name).map_err(model_error)?;
+        guarded(name, || registry.check(name).map_err(model_error))?;
         if let Some(gone) = self.residency.make_room() {
             torch_shim::return_freed_memory();
             tracing::info!(model = %gone, "unloaded, to make place");
         }
-        let loaded = self
-            .registry_of(name)
-            .and_then(|registry| registry.load(name, options))
-            .map_err(model_error)?;
-        tracing::info!(model = %name, "loaded");
-        Ok(self.residency.put(name.clone(), loaded))
+        Ok(())
     }
 
     /// A model whose files were cut under it is let go, so that the next job opens it anew and is told the same.
@@ -126,10 +137,10 @@ impl TorchEngine {
         })
     }
 
-    /// Hashes the files of models whose hash is not known, one after another, and tells the engine of each.
+    /// Hashes the files of models whose hash is not known. What is found while others are hashed has its turn
+    /// after them.
     fn hash_what_is_new(&mut self) {
-        // What is found meanwhile is hashed by the next look after it.
-        if self.hashing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if !self.hashes.is_free() {
             return;
         }
         let mut files = Vec::new();
@@ -139,45 +150,29 @@ impl TorchEngine {
                 .into_iter()
                 .filter(|info| info.hash.is_none() && info.fault.is_none())
             {
-                match registry.file_to_hash(&info.name) {
-                    Ok((identity, file)) => files.push((place, info.name, identity, file)),
-                    Err(error) => tracing::warn!(model = %info.name, %error, "cannot be hashed"),
-                }
-            }
-        }
-        if files.is_empty() {
-            return;
-        }
-        let (sender, news) = (self.hashed.0.clone(), std::sync::Arc::clone(&self.news));
-        let hashing = thread::Builder::new().name("model-hash".to_owned()).spawn(move || {
-            for (registry, name, identity, mut file) in files {
-                let hash = match short_hash(name.as_str(), &mut file) {
-                    Ok(hash) => hash,
-                    Err(error) => {
-                        tracing::warn!(model = %name, %error, "cannot be hashed");
-                        continue;
+                let name = info.name;
+                match registry.file_to_hash(&name) {
+                    Ok((identity, _)) if self.hashes.has_failed(&identity) => {}
+                    Ok((identity, file)) => {
+                        files.push(ToHash { registry: place, name, identity, file });
                     }
-                };
-                // Nobody receives when the engine has ended.
-                if sender.send(Hashed { registry, name, identity, hash }).is_err() {
-                    return;
+                    Err(error) => tracing::warn!(model = %name, %error, "cannot be hashed"),
                 }
-                news();
-            }
-        });
-        match hashing {
-            Ok(thread) => self.hashing = Some(thread),
-            Err(error) => {
-                tracing::warn!(%error, "no thread to hash models on; their hashes stay unknown");
             }
         }
+        self.hashes.start(files);
     }
 
+    /// Takes over what was hashed, and has the rest hashed when that is done.
     fn absorb_hashes(&mut self) {
-        while let Ok(Hashed { registry, name, identity, hash }) = self.hashed.1.try_recv() {
+        let (hashed, ended) = self.hashes.hear();
+        for Hashed { registry, name, identity, hash } in hashed {
             if let Some(registry) = self.registries.get_mut(registry) {
                 registry.remember_hash(&name, identity, hash);
             }
+        }
+        if ended {
+            self.hash_what_is_new();
         }
     }
 }
@@ -203,9 +198,14 @@ impl Engine for TorchEngine {
 
     fn refresh(&mut self) -> Result<(), EngineError> {
         self.absorb_hashes();
-        let refreshed = self.registries.iter_mut().try_for_each(Registry::refresh);
+        // Every folder is looked at, whatever the ones before it answer.
+        let looks: Vec<_> = self.registries.iter_mut().map(Registry::refresh).collect();
+        for name in self.residency.names() {
+            self.let_go_if_replaced(&name);
+        }
+        self.hashes.forget_failures();
         self.hash_what_is_new();
-        refreshed.map_err(model_error)
+        looks.into_iter().collect::<Result<(), _>>().map_err(model_error)
     }
 
     fn load(&mut self, name: &ModelName) -> Result<(), EngineError> {
@@ -213,12 +213,13 @@ impl Engine for TorchEngine {
     }
 
     fn unload(&mut self, name: &ModelName) -> Result<(), EngineError> {
-        self.registry_of(name).map_err(model_error)?;
+        // A model in memory can be let go even where its folder is gone.
         if self.residency.remove(name) {
             torch_shim::return_freed_memory();
             tracing::info!(model = %name, "unloaded");
+            return Ok(());
         }
-        Ok(())
+        self.registry_of(name).map(|_| ()).map_err(model_error)
     }
 
     fn admit(&mut self, request: &GenerationRequest) -> Result<TorchSlot, EngineError> {
@@ -265,70 +266,49 @@ fn model_error(error: ModelError) -> EngineError {
 }
 
 /// A CUDA error sticks to the process (CUDA's runtime documentation: "the process must be terminated and
-/// relaunched"); everything else concerns the one job.
+/// relaunched"); everything else, memory that was not there above all, concerns the one job.
 fn sort_out(fault: Fault, cause: Option<String>) -> EngineError {
     let cause = cause.unwrap_or_else(|| fault.message.clone());
     let sticks =
         ["CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS"].iter().any(|words| cause.contains(words));
+    let sticks = sticks && fault.code != ErrorCode::OutOfMemory;
     if sticks { EngineError::Device(cause) } else { EngineError::Job { fault, cause } }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-    use std::{fs::OpenOptions, path::Path, process::Command};
-    use tch::{Kind, Tensor};
-
-    const UNET: &str = "m/unet/diffusion_pytorch_model.safetensors";
-
-    /// A folder with one model whose UNet is stored in float32, so that its tensors view the file.
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo-model");
-        let copied =
-            Command::new("cp").arg("-r").arg(demo).arg(folder.path().join("m")).status().unwrap();
-        assert!(copied.success());
-        let file = folder.path().join(UNET);
-        let tensors: Vec<(String, Tensor)> = Tensor::read_safetensors(&file)
-            .unwrap()
-            .into_iter()
-            .map(|(name, tensor)| (name, tensor.to_kind(Kind::Float)))
-            .collect();
-        Tensor::write_safetensors(&tensors, file).unwrap();
-        folder
-    }
-
-    fn request() -> GenerationRequest {
-        serde_json::from_value(json!({
-            "model": "m", "prompt": "a red circle", "negative_prompt": "", "width": 64, "height": 64,
-            "num_inference_steps": 5, "guidance_scale": 4.0, "scheduler": "Ddim",
-            "sigma_schedule": "Default", "seed": 1, "num_images": 1, "clip_skip": null,
-        }))
-        .unwrap()
-    }
+    use crate::schedulers::SchedulerError;
+    use tch::TchError;
 
     #[test]
-    fn a_file_cut_under_a_running_job_blames_the_model_and_lets_it_go() {
-        let folder = folder();
-        let mut engine = TorchEngine::new(TorchParts {
-            registries: vec![Registry::hold(folder.path()).unwrap()],
-            options: ComputeOptions::REFERENCE,
-            max_models: 1,
-            news: Box::new(|| {}),
-        });
-        let mut slot = engine.admit(&request()).unwrap();
-        assert!(matches!(engine.tick(&mut slot), Ok(Progress::Step { step: 1, .. })));
-        let file = OpenOptions::new().write(true).open(folder.path().join(UNET)).unwrap();
-        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-        let told = |result: Result<(), EngineError>| match result {
-            Err(EngineError::Job { fault, .. }) => fault,
-            other => panic!("expected a fault of the job, got {other:?}"),
-        };
-        let fault = told(engine.tick(&mut slot).map(|_| ()));
-        assert_eq!(fault.code, ErrorCode::ModelCorrupt);
-        assert!(fault.message.contains("unet/diffusion_pytorch_model"), "{}", fault.message);
-        assert!(!engine.models().iter().any(|model| model.loaded));
-        assert_eq!(told(engine.admit(&request()).map(|_| ())).code, ErrorCode::ModelCorrupt);
+    fn only_a_broken_device_ends_the_process() {
+        for (words, sticks) in [
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", false),
+            ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", false),
+            ("CUDA out of memory. Tried to allocate 2.00 GiB.", false),
+            ("CUDA error: out of memory", false),
+            ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(handle)`", true),
+            ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", true),
+            ("CUDA error: an illegal memory access was encountered", true),
+        ] {
+            let torch = || TchError::Torch(words.to_owned());
+            for error in [
+                model_error(ModelError::from(torch())),
+                pipeline_error(PipelineError::from(torch())),
+                pipeline_error(PipelineError::from(SchedulerError::from(torch()))),
+            ] {
+                match error {
+                    EngineError::Device(_) => assert!(sticks, "{words}"),
+                    EngineError::Job { fault, .. } => {
+                        assert_eq!(
+                            (fault.code, sticks),
+                            (ErrorCode::OutOfMemory, false),
+                            "{words}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,11 @@
 //! class knows but this worker does not do must hold the value that turns them off, and every refusal names
 //! the file, the key and the value. Each class has a file of its own beside this one.
 
-use crate::models::{ModelError, layers::Activation};
+use crate::models::{
+    ModelError,
+    error::{said, shorten},
+    layers::Activation,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -21,7 +25,7 @@ impl<'a> ConfigFile<'a> {
     pub fn parse(file: &'a str, text: &str) -> Result<Self, ModelError> {
         let keys = serde_json::from_str(text).map_err(|error| ModelError::Corrupt {
             file: file.to_owned(),
-            reason: format!("it is no JSON object: {error}"),
+            reason: format!("it is no JSON object: {}", said(error)),
         })?;
         Ok(Self { file, keys })
     }
@@ -39,9 +43,7 @@ impl<'a> ConfigFile<'a> {
                 Some((key, value)) => {
                     self.refuse(key, shorten(&value.to_string()), "a value of the key's own type")
                 }
-                None => {
-                    ModelError::Corrupt { file: self.file.to_owned(), reason: error.to_string() }
-                }
+                None => ModelError::Corrupt { file: self.file.to_owned(), reason: said(error) },
             }
         })
     }
@@ -56,6 +58,16 @@ impl<'a> ConfigFile<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the key is there, whatever it holds.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// All keys, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
     }
 
     pub fn refuse(
@@ -141,14 +153,6 @@ impl<'a> ConfigFile<'a> {
 pub enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
-}
-
-/// At most 80 characters of a value, for a message.
-pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 use super::{
     config_json::ConfigFile,
     folder::ModelFolder,
+    hash::FileIdentity,
     safetensors::{SafetensorsFile, WatchedFile},
-    scheduler_config, text_encoder_json, tokenizer_json, unet_json, vae_json,
+    scheduler_config, text_encoder_json,
+    tokenizer_json::{self, TokenizerTexts},
+    unet_json, vae_json,
 };
 use crate::{
     models::{
@@ -16,7 +19,7 @@ use crate::{
         unet_2d_condition::{UNet2DConditionConfig, UNet2DConditionModel},
         weights::Scope,
     },
-    prompt::{ClipTokenizer, Vocabulary},
+    prompt::{ClipTokenizer, TOKENIZER, Vocabulary},
     schedulers::SchedulerConfig,
 };
 use tch::{Device, Kind};
@@ -60,13 +63,22 @@ pub struct StableDiffusion {
     pub unet: UNet2DConditionModel,
     pub vae: AutoencoderKl,
     files: Vec<WatchedFile>,
+    made_of: WeightFiles,
 }
+
+/// Which states of the three weight files: two that are equal hold the same weights.
+pub type WeightFiles = [FileIdentity; 3];
 
 impl StableDiffusion {
     /// Fails, naming the file, where a file that its weights are still read from became shorter. Ask before
     /// computing with it.
     pub fn check_files(&self) -> Result<(), ModelError> {
         self.files.iter().try_for_each(WatchedFile::check)
+    }
+
+    /// The states of the files that it was loaded from.
+    pub fn made_of(&self) -> &WeightFiles {
+        &self.made_of
     }
 }
 
@@ -131,6 +143,7 @@ pub fn load(folder: &ModelFolder, options: ComputeOptions) -> Result<StableDiffu
     let text_file = weights(folder, TEXT_ENCODER_WEIGHTS, options)?;
     let unet_file = weights(folder, UNET_WEIGHTS, options)?;
     let vae_file = weights(folder, VAE_WEIGHTS, options)?;
+    let made_of = [&text_file, &unet_file, &vae_file].map(SafetensorsFile::identity);
     Ok(StableDiffusion {
         text_encoder: ClipTextModel::load(&Scope::root(&text_file), &description.text_encoder)?,
         unet: UNet2DConditionModel::load(&Scope::root(&unet_file), &description.unet)?,
@@ -139,7 +152,20 @@ pub fn load(folder: &ModelFolder, options: ComputeOptions) -> Result<StableDiffu
         options,
         tokenizer,
         files: [text_file, unet_file, vae_file].iter().map(SafetensorsFile::watch).collect(),
+        made_of,
     })
+}
+
+/// The states of the three weight files as they lie in the folder now.
+pub fn weight_files(folder: &ModelFolder) -> Result<WeightFiles, ModelError> {
+    let state = |file: &str| FileIdentity::in_folder(folder, file);
+    Ok([state(TEXT_ENCODER_WEIGHTS)?, state(UNET_WEIGHTS)?, state(VAE_WEIGHTS)?])
+}
+
+/// What can be known of a folder without reading a tensor: configurations, tokenizer, headers.
+pub fn check(folder: &ModelFolder) -> Result<(), ModelError> {
+    load_tokenizer(folder, &describe(folder)?.text_encoder)?;
+    check_weights(folder)
 }
 
 /// Whether the three weight files are there and their headers are whole; takes no tensor.
@@ -191,10 +217,14 @@ pub fn load_tokenizer(
     folder: &ModelFolder,
     text_encoder: &ClipTextConfig,
 ) -> Result<ClipTokenizer, ModelError> {
-    let file = "tokenizer/tokenizer_config.json";
-    let map = optional(folder.text("tokenizer/special_tokens_map.json", CONFIG_LIMIT))?;
-    let (tokens, length) =
-        tokenizer_json::read(file, &folder.text(file, CONFIG_LIMIT)?, map.as_deref())?;
+    let file = tokenizer_json::CONFIG;
+    let texts = TokenizerTexts {
+        config: folder.text(file, CONFIG_LIMIT)?,
+        map: optional(folder.text(tokenizer_json::MAP, CONFIG_LIMIT))?,
+        added: optional(folder.text(tokenizer_json::ADDED, CONFIG_LIMIT))?,
+        tokenizer: optional(folder.text(TOKENIZER, VOCABULARY_LIMIT))?,
+    };
+    let (tokens, length) = tokenizer_json::read(&texts)?;
     let positions = usize::try_from(text_encoder.max_position_embeddings).unwrap_or(0);
     let length = length.unwrap_or(positions);
     if length > positions {
@@ -221,7 +251,7 @@ fn load_vocabulary(folder: &ModelFolder) -> Result<Vocabulary, ModelError> {
     let text = |file: &str| folder.text(file, VOCABULARY_LIMIT);
     match optional(text("tokenizer/vocab.json"))? {
         Some(vocab) => Vocabulary::from_files(&vocab, &text("tokenizer/merges.txt")?),
-        None => match optional(text("tokenizer/tokenizer.json"))? {
+        None => match optional(text(TOKENIZER))? {
             Some(tokenizer) => Vocabulary::from_tokenizer_json(&tokenizer),
             None => Err(ModelError::MissingFile { file: "tokenizer/vocab.json".to_owned() }),
         },

@@ -2,6 +2,7 @@
 //! (FIPS 180-4) of its UNet's file. It is computed once per content and remembered by device, inode, size
 //! and time of change.
 
+use super::folder::ModelFolder;
 use crate::models::ModelError;
 use sha2::{Digest, Sha256};
 use std::{
@@ -29,6 +30,19 @@ impl FileIdentity {
             size: m.size(),
             modified: (m.mtime(), m.mtime_nsec()),
         })
+    }
+
+    /// Of `file`, which was opened by `name`.
+    pub fn named(name: &str, file: &File) -> Result<Self, ModelError> {
+        Self::of(file).map_err(|error| ModelError::Corrupt {
+            file: name.to_owned(),
+            reason: format!("it cannot be looked at: {}", error.kind()),
+        })
+    }
+
+    /// Of the file `name` as it lies there now.
+    pub fn in_folder(folder: &ModelFolder, name: &str) -> Result<Self, ModelError> {
+        Self::named(name, &folder.file(name)?)
     }
 }
 

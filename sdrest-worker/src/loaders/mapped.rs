@@ -1,6 +1,7 @@
 //! Memory-mapped weights: the only file of the worker that may use `unsafe`. A file is mapped once, read-only
 //! and private, and its tensors are views into the mapping, so that nothing is read twice and workers share
-//! the page cache. The mapping lives as long as any parameter that points into it; nobody writes to it.
+//! the page cache. The mapping lives as long as any parameter that points into it; nobody writes to it. The
+//! format aligns nothing: a tensor that begins at an odd place is copied.
 
 use crate::models::{ModelError, weights::Parameter};
 use memmap2::Mmap;
@@ -40,8 +41,8 @@ impl Mapping {
         &self.map
     }
 
-    /// A parameter that views `range`. Fails where the range leaves the mapping, does not hold exactly the
-    /// shape's elements, or does not begin at a multiple of an element's size.
+    /// A parameter that views `range`, or a copy of it where it does not begin at a multiple of an element's
+    /// size. Fails where the range leaves the mapping or does not hold exactly the shape's elements.
     pub(super) fn parameter(
         self: &Arc<Self>,
         range: Range<usize>,
@@ -55,8 +56,12 @@ impl Mapping {
         if elements.and_then(|n| n.checked_mul(size)) != Some(bytes.len()) {
             return Err(MappedError::Size);
         }
+        let torch = |error| MappedError::Torch(ModelError::from(error));
         if bytes.as_ptr().align_offset(size) != 0 {
-            return Err(MappedError::Misaligned);
+            return Ok(Parameter::new(
+                Tensor::f_from_data_size(bytes, shape, kind).map_err(torch)?,
+                None,
+            ));
         }
         let mut strides = vec![1_i64; shape.len()];
         for i in (1..shape.len()).rev() {
@@ -68,8 +73,7 @@ impl Mapping {
         // only to operators that read it.
         let tensor =
             unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu) };
-        let tensor = tensor.map_err(|error| MappedError::Torch(ModelError::from(error)))?;
-        Ok(Parameter::new(tensor, Some(Arc::clone(self) as _)))
+        Ok(Parameter::new(tensor.map_err(torch)?, Some(Arc::clone(self) as _)))
     }
 }
 
@@ -78,7 +82,6 @@ impl Mapping {
 pub(super) enum MappedError {
     OutOfRange,
     Size,
-    Misaligned,
     Torch(ModelError),
 }
 
@@ -113,6 +116,6 @@ mod tests {
         assert!(matches!(view(0..8, &[3]), Err(MappedError::Size)));
         assert!(matches!(view(0..8, &[-2]), Err(MappedError::Size)));
         assert!(matches!(view(0..8, &[i64::MAX, i64::MAX]), Err(MappedError::Size)));
-        assert!(matches!(view(2..6, &[1]), Err(MappedError::Misaligned)));
+        assert!(view(2..6, &[1]).is_ok());
     }
 }

@@ -3,11 +3,11 @@
 //! with the reason, which names a file, a key or a tensor and never a host path.
 
 use super::{
-    diffusers_dir::{self, ComputeOptions, StableDiffusion, UNET_WEIGHTS},
+    diffusers_dir::{self, ComputeOptions, StableDiffusion, UNET_WEIGHTS, WeightFiles},
     folder::ModelFolder,
     hash::{FileIdentity, HashCache, short_hash},
 };
-use crate::models::ModelError;
+use crate::models::{ModelError, error::public};
 use sdrest_proto::{bounds::ModelName, model::ModelInfo};
 use std::{
     collections::BTreeMap,
@@ -41,18 +41,19 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Looks again: reads every model's configurations, no weights.
+    /// Looks again: reads every model's configurations, no weights. Where the folder cannot be listed, what was
+    /// found before stays.
     pub fn refresh(&mut self) -> Result<(), ModelError> {
         let unreadable = |error: io::Error| ModelError::Refused {
             file: "the models folder".to_owned(),
             reason: format!("it cannot be listed: {}", error.kind()),
         };
-        self.models.clear();
         if let Some(name) = self.single() {
             let info = self.describe(&name);
-            self.models.insert(name, info);
+            self.models = BTreeMap::from([(name, info)]);
             return Ok(());
         }
+        let mut found = BTreeMap::new();
         for entry in fs::read_dir(&self.path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
@@ -60,10 +61,19 @@ impl Registry {
             // Follows a symbolic link: openat2 then refuses one that leads out.
             if entry.path().is_dir() || looks_like_weights(name.as_str()) {
                 let info = self.describe(&name);
-                self.models.insert(name, info);
+                found.insert(name, info);
             }
         }
+        self.models = found;
         Ok(())
+    }
+
+    /// Looks again at one model that is listed.
+    pub fn look_again(&mut self, name: &ModelName) {
+        let info = self.describe(name);
+        if let Some(known) = self.models.get_mut(name) {
+            *known = info;
+        }
     }
 
     /// The folder's own name, where it is a diffusers folder itself.
@@ -104,18 +114,16 @@ impl Registry {
                 info.default_side = description.default_side();
                 info.vae_scale_factor = description.vae.scale_factor();
                 info.prediction_type = description.prediction_type;
-                info.fault =
-                    diffusers_dir::check_weights(&folder).err().map(|error| error.to_string());
+                info.fault = diffusers_dir::check_weights(&folder).err().map(public);
                 info.hash = self.known_hash(&folder);
             }
-            Err(error) => info.fault = Some(error.to_string()),
+            Err(error) => info.fault = Some(public(error)),
         }
         info
     }
 
     fn known_hash(&self, folder: &ModelFolder) -> Option<String> {
-        let identity = FileIdentity::of(&folder.file(UNET_WEIGHTS).ok()?).ok()?;
-        self.hashes.get(&identity)
+        self.hashes.get(&FileIdentity::in_folder(folder, UNET_WEIGHTS).ok()?)
     }
 
     /// All models, in the order of their names.
@@ -136,15 +144,21 @@ impl Registry {
         diffusers_dir::load(&self.folder_of(name)?, options)
     }
 
+    /// Everything about a model that can be checked without reading its tensors.
+    pub fn check(&self, name: &ModelName) -> Result<(), ModelError> {
+        diffusers_dir::check(&self.folder_of(name)?)
+    }
+
+    /// The states of a model's weight files as they lie there now.
+    pub fn weight_files(&self, name: &ModelName) -> Result<WeightFiles, ModelError> {
+        diffusers_dir::weight_files(&self.folder_of(name)?)
+    }
+
     /// Opens the file that a model's hash is made of, for hashing it elsewhere with
     /// [`short_hash`](super::hash::short_hash); hand the answer to [`Self::remember_hash`].
     pub fn file_to_hash(&self, name: &ModelName) -> Result<(FileIdentity, fs::File), ModelError> {
         let file = self.folder_of(name)?.file(UNET_WEIGHTS)?;
-        let identity = FileIdentity::of(&file).map_err(|error| ModelError::Corrupt {
-            file: UNET_WEIGHTS.to_owned(),
-            reason: format!("it cannot be looked at: {}", error.kind()),
-        })?;
-        Ok((identity, file))
+        Ok((FileIdentity::named(UNET_WEIGHTS, &file)?, file))
     }
 
     pub fn remember_hash(&mut self, name: &ModelName, identity: FileIdentity, hash: String) {

@@ -3,11 +3,13 @@
 
 use super::{
     folder::ModelFolder,
+    hash::FileIdentity,
     mapped::{MappedError, Mapping},
     safetensors_header,
 };
 use crate::models::{
     ModelError,
+    error::{said, shorten},
     weights::{Parameter, WeightSource},
 };
 use safetensors::{
@@ -22,6 +24,7 @@ use tch::{Device, Kind};
 pub struct SafetensorsFile {
     /// Relative to the model's folder.
     file: String,
+    identity: FileIdentity,
     mapping: Arc<Mapping>,
     metadata: Metadata,
     /// Where the tensors begin.
@@ -43,6 +46,7 @@ impl SafetensorsFile {
         if opened.metadata().is_ok_and(|metadata| metadata.len() == 0) {
             return Err(corrupt("it is empty".to_owned()));
         }
+        let identity = FileIdentity::named(file, &opened)?;
         let mapping = Mapping::of(&opened)
             .map_err(|error| corrupt(format!("it cannot be mapped: {}", error.kind())))?;
         safetensors_header::check(mapping.bytes()).map_err(|fault| match fault.tensor {
@@ -52,8 +56,14 @@ impl SafetensorsFile {
             None => corrupt(fault.reason),
         })?;
         let (length, metadata) = SafeTensors::read_metadata(mapping.bytes())
-            .map_err(|error| corrupt(format!("its header is not valid: {error}")))?;
-        Ok(Self { file: file.to_owned(), mapping, metadata, data_start: length + 8, kind, device })
+            .map_err(|error| corrupt(format!("its header is not valid: {}", said(error))))?;
+        let (file, data_start) = (file.to_owned(), length + 8);
+        Ok(Self { file, identity, mapping, metadata, data_start, kind, device })
+    }
+
+    /// The state of the file that is mapped.
+    pub(super) fn identity(&self) -> FileIdentity {
+        self.identity
     }
 
     /// Watches the file for as long as a parameter points into it.
@@ -98,10 +108,10 @@ impl WeightSource for SafetensorsFile {
             .map(|&side| i64::try_from(side).ok())
             .eq(shape.iter().map(|&side| Some(side)))
         {
-            return Err(self.bad(
-                name,
-                format!("has shape {:?}, the configuration asks for {shape:?}", info.shape),
-            ));
+            let found = shorten(&format!("{:?}", info.shape));
+            return Err(
+                self.bad(name, format!("has shape {found}, the configuration asks for {shape:?}"))
+            );
         }
         let Some(kind) = float_kind(info.dtype) else {
             return Err(self.bad(
@@ -117,7 +127,6 @@ impl WeightSource for SafetensorsFile {
                 MappedError::Size => {
                     self.bad(name, "has another size than its shape takes".to_owned())
                 }
-                MappedError::Misaligned => self.bad(name, "is not aligned to its type".to_owned()),
                 MappedError::Torch(error) => error,
             })?;
         parameter.converted(self.kind, self.device)

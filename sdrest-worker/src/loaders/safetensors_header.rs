@@ -2,7 +2,7 @@
 //! `safetensors` crate reads it: every entry is checked on its own, so that an error can name the tensor and
 //! so that no sum can overflow. What passes here is checked once more as a whole by the crate.
 
-use super::config_json::shorten;
+use crate::models::error::{said, shorten};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,6 +20,11 @@ pub(super) struct HeaderFault {
 impl HeaderFault {
     fn of_file(reason: impl Into<String>) -> Self {
         Self { tensor: None, reason: reason.into() }
+    }
+
+    /// A name in a header may be as long as the header.
+    fn of_tensor(name: &str, reason: String) -> Self {
+        Self { tensor: Some(shorten(name)), reason }
     }
 }
 
@@ -47,20 +52,20 @@ pub(super) fn check(file: &[u8]) -> Result<(), HeaderFault> {
     };
     let data = (rest.len() - length) as u64;
     let entries: BTreeMap<String, Value> = serde_json::from_slice(header)
-        .map_err(|error| HeaderFault::of_file(format!("its header is no JSON: {error}")))?;
+        .map_err(|error| HeaderFault::of_file(format!("its header is no JSON: {}", said(error))))?;
     let mut ranges = Vec::with_capacity(entries.len());
     for (name, value) in entries.into_iter().filter(|(name, _)| name != "__metadata__") {
         match check_entry(value, data) {
             Ok((begin, end)) => ranges.push((begin, end, name)),
-            Err(reason) => return Err(HeaderFault { tensor: Some(name), reason }),
+            Err(reason) => return Err(HeaderFault::of_tensor(&name, reason)),
         }
     }
     check_cover(ranges, data)
 }
 
 fn check_entry(value: Value, data: u64) -> Result<(u64, u64), String> {
-    let entry: Entry =
-        serde_json::from_value(value).map_err(|error| format!("has no valid entry: {error}"))?;
+    let entry: Entry = serde_json::from_value(value)
+        .map_err(|error| format!("has no valid entry: {}", said(error)))?;
     let (begin, end) = entry.data_offsets;
     if begin > end || end > data {
         return Err(format!(
@@ -74,8 +79,9 @@ fn check_entry(value: Value, data: u64) -> Result<(u64, u64), String> {
     if wanted != Some(end - begin) {
         let Entry { dtype, shape, .. } = entry;
         return Err(format!(
-            "has {} bytes, which is not what {dtype} of shape {shape:?} takes",
-            end - begin
+            "has {} bytes, which is not what {dtype} of shape {} takes",
+            end - begin,
+            shorten(&format!("{shape:?}"))
         ));
     }
     Ok((begin, end))
@@ -92,10 +98,7 @@ fn check_cover(mut ranges: Vec<(u64, u64, String)>, data: u64) -> Result<(), Hea
             } else {
                 "leaves a gap before it"
             };
-            return Err(HeaderFault {
-                tensor: Some(name),
-                reason: format!("{what} at byte {begin}"),
-            });
+            return Err(HeaderFault::of_tensor(&name, format!("{what} at byte {begin}")));
         }
         reached = end;
     }

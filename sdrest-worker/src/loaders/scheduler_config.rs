@@ -2,7 +2,10 @@
 //! worker can walk is refused when it is looked at, not when somebody draws with it.
 
 use crate::{
-    models::ModelError,
+    models::{
+        ModelError,
+        error::{said, shorten},
+    },
     schedulers::{self, SchedulerConfig, SchedulerError},
 };
 use sdrest_proto::sampling::{SchedulerKind, SigmaSchedule};
@@ -31,13 +34,13 @@ fn model_error(error: SchedulerError) -> ModelError {
     let file = FILE.to_owned();
     match error {
         SchedulerError::Json(why) => {
-            ModelError::Corrupt { file, reason: format!("it is no JSON object: {why}") }
+            ModelError::Corrupt { file, reason: format!("it is no JSON object: {}", said(why)) }
         }
         SchedulerError::Unsupported { key, wanted, value, .. } => {
-            ModelError::Unsupported { file, key, value, supported: wanted }
+            ModelError::Unsupported { file, key, value: shorten(&value), supported: wanted }
         }
         SchedulerError::Tensor(error) => ModelError::from(error),
-        other => ModelError::Refused { file, reason: other.to_string() },
+        other => ModelError::Refused { file, reason: said(other) },
     }
 }
 
@@ -47,5 +50,6 @@ pub(super) fn prediction_type(text: &str) -> String {
     let words = ["-Infinity", "Infinity", "NaN"];
     let json = words.iter().fold(text.to_owned(), |text, word| text.replace(word, "null"));
     let keys: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
-    keys.get("prediction_type").and_then(|value| value.as_str()).unwrap_or("epsilon").to_owned()
+    // Any text stands there where the schedulers are told to pass the key over.
+    shorten(keys.get("prediction_type").and_then(|value| value.as_str()).unwrap_or("epsilon"))
 }

@@ -145,3 +145,74 @@ fn what_is_not_supported_names_key_and_value() {
         assert!(said.starts_with(&format!("{file}: ")) && said.contains(wanted), "{said}");
     }
 }
+
+#[test]
+fn no_file_makes_a_long_fault() {
+    let word = "\u{200b}".repeat(1_000_000);
+    let file = |header: &str, data: &[u8]| {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    };
+    let shape = "1,".repeat(1_000_000);
+    for header in [
+        format!(r#""{word}""#),
+        format!(r#"{{"a":"{word}"}}"#),
+        format!(r#"{{"{word}":7}}"#),
+        format!(r#"{{"{word}":{{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}}}"#),
+        format!(r#"{{"a":{{"dtype":"{word}","shape":[1],"data_offsets":[0,8]}}}}"#),
+        format!(r#"{{"a":{{"dtype":"F32","shape":[{shape}1],"data_offsets":[0,8]}}}}"#),
+        format!(
+            r#"{{"conv_in.weight":{{"dtype":"F32","shape":[{shape}2],"data_offsets":[0,8]}}}}"#
+        ),
+    ] {
+        let (_root, registry) = folder_with(|model| {
+            fs::write(model.join(UNET), file(&header, &[0; 8])).unwrap();
+        });
+        let Err(error) = registry.load(&name("m"), ComputeOptions::REFERENCE) else {
+            panic!("it was loaded")
+        };
+        let listed = registry.get(&name("m")).unwrap().fault.clone().unwrap_or_default();
+        for said in [error.to_string(), listed] {
+            assert!(said.len() < 600 && !said.contains('\u{200b}'), "{} bytes", said.len());
+        }
+    }
+    // Where the schedulers pass the key over, any text may stand there.
+    let (_root, registry) = folder_with(|model| {
+        let path = model.join("scheduler/scheduler_config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut keys: serde_json::Value = serde_json::from_str(&text).unwrap();
+        keys["prediction_type"] = word[..300_000].into();
+        keys["_use_default_values"] = serde_json::json!(["prediction_type"]);
+        fs::write(path, keys.to_string()).unwrap();
+    });
+    let info = registry.get(&name("m")).unwrap();
+    assert!(info.prediction_type.len() < 100, "{} bytes", info.prediction_type.len());
+}
+
+#[test]
+fn the_map_of_control_tokens_decides_what_pads() {
+    // Stable Diffusion 2.x: `!`, id 0, where tokenizer_config.json says <|endoftext|>. What transformers 5.23 answers.
+    let (_root, registry) = folder_with(|model| {
+        let file = "tokenizer/special_tokens_map.json";
+        edit(model, file, r#""pad_token": "<|endoftext|>""#, r#""pad_token": "!""#);
+    });
+    let model = registry.load(&name("m"), ComputeOptions::REFERENCE).unwrap();
+    let row = model.tokenizer.encode("a cat").unwrap();
+    let end = row.iter().position(|&id| id == row_end(&model)).unwrap();
+    assert!(row[end + 1..].iter().all(|&id| id == 0) && end + 1 < row.len(), "{row:?}");
+}
+
+fn row_end(model: &super::StableDiffusion) -> i64 {
+    i64::from(model.tokenizer.largest_id())
+}
+
+#[test]
+fn a_textual_inversion_is_refused_by_its_token() {
+    let (code, said, _) = refusal(|model| {
+        fs::write(model.join("tokenizer/added_tokens.json"), r#"{"<cat-toy>": 49408}"#).unwrap();
+    });
+    assert_eq!(code, ErrorCode::ModelUnsupported);
+    assert!(
+        said.starts_with("tokenizer/added_tokens.json: ") && said.contains("\"<cat-toy>\""),
+        "{said}"
+    );
+}

@@ -1,8 +1,9 @@
 //! `unet/config.json` as diffusers' `UNet2DConditionModel.__init__` reads it.
 
-use super::config_json::{ConfigFile, OneOrMany, shorten};
+use super::config_json::{ConfigFile, OneOrMany};
 use crate::models::{
     ModelError,
+    error::shorten,
     unet_2d_condition::{UNet2DConditionConfig, UNetLevel},
 };
 use serde::Deserialize;

@@ -1,7 +1,9 @@
 //! `vae/config.json` as diffusers' `AutoencoderKL.__init__` reads it.
 
-use super::config_json::{ConfigFile, shorten};
-use crate::models::{ModelError, autoencoder_kl::AutoencoderKlConfig, vae_blocks::VaeSettings};
+use super::config_json::ConfigFile;
+use crate::models::{
+    ModelError, autoencoder_kl::AutoencoderKlConfig, error::shorten, vae_blocks::VaeSettings,
+};
 use serde::Deserialize;
 
 /// Parameters of the class that the Stable Diffusion pipeline does not look at, or that have one value in it.

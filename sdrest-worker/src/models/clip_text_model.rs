@@ -6,7 +6,7 @@ use super::{
     layers::{Activation, Embedding, LayerNorm, Linear},
     weights::Scope,
 };
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A checked `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +145,12 @@ impl ClipTextModel {
         self.layers.len()
     }
 
-    /// `input_ids` is (B, L), int64. Leaves out the last `clip_skip` layers, as diffusers'
+    /// Where its weights lie, and `input_ids` must.
+    pub fn device(&self) -> Device {
+        self.token_embedding.device()
+    }
+
+    /// `input_ids` is (B, L), int64, on [`Self::device`]. Leaves out the last `clip_skip` layers, as diffusers'
     /// `hidden_states[-(clip_skip + 1)]` does; the final norm always follows. (B, L, hidden_size).
     pub fn forward(&self, input_ids: &Tensor, clip_skip: usize) -> Result<Tensor, ModelError> {
         let _guard = tch::no_grad_guard();

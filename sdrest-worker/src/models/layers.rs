@@ -4,7 +4,7 @@ use super::{
     error::ModelError,
     weights::{Parameter, Scope},
 };
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// `torch.nn.Linear`.
 #[derive(Debug)]
@@ -141,6 +141,10 @@ pub struct Embedding {
 impl Embedding {
     pub fn load(scope: &Scope<'_>, rows: i64, channels: i64) -> Result<Self, ModelError> {
         Ok(Self { weight: scope.parameter("weight", &[rows, channels])? })
+    }
+
+    pub fn device(&self) -> Device {
+        self.weight.tensor().device()
     }
 
     /// `indices` must lie within the table; ATen refuses others.

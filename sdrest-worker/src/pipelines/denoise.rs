@@ -70,8 +70,10 @@ impl Slot {
 
         // Perform guidance, then compute the previous noisy sample x_t -> x_t-1.
         let noise_pred = self.guidance.combine(noise_pred)?;
+        // Noise is drawn on the CPU; it moves step by step, so that a device never holds that of all steps.
         let noise = self.noise.get(index).and_then(Option::as_ref);
-        self.latents = self.scheduler.step(&noise_pred, index, &self.latents, noise)?;
+        let noise = noise.map(|noise| noise.f_to_device(options.device)).transpose()?;
+        self.latents = self.scheduler.step(&noise_pred, index, &self.latents, noise.as_ref())?;
         if let Some(used) = self.noise.get_mut(index) {
             *used = None;
         }

@@ -1,6 +1,13 @@
 //! Why a picture could not be made, and what the asker is told of it.
 
-use crate::{models::ModelError, prompt::PromptError, schedulers::SchedulerError};
+use crate::{
+    models::{
+        ModelError,
+        error::{is_starved, public},
+    },
+    prompt::PromptError,
+    schedulers::SchedulerError,
+};
 use sdrest_proto::error::{ErrorCode, Fault};
 use tch::TchError;
 use thiserror::Error;
@@ -65,13 +72,12 @@ impl From<&PipelineError> for Fault {
         match error {
             // An allocation that failed inside a scheduler is no other case than one inside the UNet.
             PipelineError::Scheduler(SchedulerError::Tensor(torch)) => {
-                let starved = ["not enough memory", "can't allocate memory", "out of memory"];
-                if starved.iter().any(|words| torch.to_string().contains(words)) {
+                if is_starved(&torch.to_string()) {
                     return Self::from(&ModelError::OutOfMemory);
                 }
                 Self::new(error.code(), error.to_string())
             }
-            other => Self::new(other.code(), other.to_string()),
+            other => Self::new(other.code(), public(other)),
         }
     }
 }

@@ -3,8 +3,9 @@
 //! and lower case. One difference, on purpose: a control token that is written in a prompt is text, so that
 //! nobody can end a sequence in its middle.
 
-use super::vocabulary::{MERGES, VOCAB, Vocabulary, corrupt};
-use crate::models::ModelError;
+use super::vocabulary::{VOCAB, Vocabulary, corrupt};
+use crate::models::{ModelError, error::said};
+use sdrest_proto::bounds::quote;
 use tokenizers::{
     NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
     models::bpe::{BPE, Vocab},
@@ -45,12 +46,13 @@ impl ClipTokenizer {
         tokens: &SpecialTokens,
         length: usize,
     ) -> Result<Self, ModelError> {
-        let Vocabulary { tokens: vocab, merges } = vocabulary;
+        vocabulary.check_merges()?;
+        let Vocabulary { tokens: vocab, merges, merges_file } = vocabulary;
         let id = |token: &str| {
             vocab
                 .get(token)
                 .copied()
-                .ok_or_else(|| corrupt(VOCAB, format!("it has no token {token:?}")))
+                .ok_or_else(|| corrupt(VOCAB, format!("it has no token {}", quote(token))))
         };
         let (bos, eos, pad) = (id(&tokens.bos)?, id(&tokens.eos)?, id(&tokens.pad)?);
         id(&tokens.unk)?;
@@ -61,10 +63,13 @@ impl ClipTokenizer {
             .end_of_word_suffix("</w>".to_owned())
             .unk_token(tokens.unk.clone())
             .build()
-            .map_err(|error| corrupt(MERGES, format!("it does not fit the vocabulary: {error}")))?;
+            .map_err(|error| {
+                corrupt(merges_file, format!("it does not fit the vocabulary: {}", said(error)))
+            })?;
         let mut tokenizer = Tokenizer::new(bpe);
-        prepare(&mut tokenizer)
-            .map_err(|error| corrupt(VOCAB, format!("no tokenizer can be made of it: {error}")))?;
+        prepare(&mut tokenizer).map_err(|error| {
+            corrupt(VOCAB, format!("no tokenizer can be made of it: {}", said(error)))
+        })?;
         Ok(Self { tokenizer, bos, eos, pad, length, largest_id })
     }
 
@@ -111,13 +116,16 @@ mod tests {
     const LETTERS: &str =
         "!\"#$%&'()*+,-./0123456789:;<=>?@abcdefghijklmnopqrstuvwxyz|\u{c3}\u{a9}";
 
-    /// Every letter alone and at a word's end, the two control tokens, and one word.
     fn tokenizer(length: usize) -> ClipTokenizer {
+        with_merges(length, &[("c", "a"), ("ca", "t</w>")]).unwrap()
+    }
+
+    /// Every letter alone and at a word's end, the two control tokens, and one word.
+    fn with_merges(length: usize, merges: &[(&str, &str)]) -> Result<ClipTokenizer, ModelError> {
         let letters = LETTERS.chars().flat_map(|c| [c.to_string(), format!("{c}</w>")]);
         let words = ["ca", "cat</w>", "<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
         let tokens = letters.chain(words).zip(0..).collect();
-        let merges =
-            [("c", "a"), ("ca", "t</w>")].map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec();
+        let merges = merges.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let end = "<|endoftext|>".to_owned();
         let special = SpecialTokens {
             bos: "<|startoftext|>".to_owned(),
@@ -125,7 +133,8 @@ mod tests {
             unk: end.clone(),
             pad: end,
         };
-        ClipTokenizer::new(Vocabulary { tokens, merges }, &special, length).unwrap()
+        let vocabulary = Vocabulary { tokens, merges, merges_file: "tokenizer/merges.txt" };
+        ClipTokenizer::new(vocabulary, &special, length)
     }
 
     fn words(text: &str) -> Vec<String> {
@@ -149,6 +158,22 @@ mod tests {
     fn a_control_token_in_a_prompt_is_text() {
         let said = words("a <|endoftext|> cat").concat();
         assert_eq!(said, "a</w><|</w>endoftext</w>|></w>cat</w>");
+    }
+
+    #[test]
+    fn a_pair_that_is_no_token_is_refused() {
+        let start = "<|startoftext|>";
+        for (pair, missing) in [
+            // Longer than any token: the crate would panic.
+            ((start, start), "<|startoftext|><|startoftext|>"),
+            (("c", "t"), "ct"),
+            (("dog", "t"), "dog"),
+            (("c", "dog"), "dog"),
+        ] {
+            let said = with_merges(77, &[pair]).err().unwrap().to_string();
+            assert!(said.starts_with("tokenizer/merges.txt: ") && said.contains(missing), "{said}");
+        }
+        assert!(with_merges(77, &[]).is_ok());
     }
 
     #[test]

@@ -60,8 +60,11 @@ fn encode(
     // The tokenizer's error could quote the prompt.
     let ids = tokenizer.encode(text).map_err(|_| PromptError::Tokens)?;
     let ids = Tensor::f_from_slice(&ids).map_err(ModelError::from)?;
-    let ids =
-        ids.f_unsqueeze(0).and_then(|ids| ids.f_to_kind(Kind::Int64)).map_err(ModelError::from)?;
+    let ids = ids
+        .f_unsqueeze(0)
+        .and_then(|ids| ids.f_to_kind(Kind::Int64))
+        .and_then(|ids| ids.f_to_device(text_model.device()))
+        .map_err(ModelError::from)?;
     Ok(text_model.forward(&ids, clip_skip)?)
 }
 

@@ -7,4 +7,4 @@ mod vocabulary;
 
 pub use clip_tokenizer::{ClipTokenizer, SpecialTokens};
 pub use embeds::{PromptEmbeds, PromptError, PromptText, encode_prompt};
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{TOKENIZER, Vocabulary};

@@ -1,19 +1,25 @@
 //! CLIP's vocabulary as transformers writes it: `vocab.json` with `merges.txt`, or, from version 5 on,
 //! `tokenizer.json` alone, of which only the model is taken.
 
-use crate::models::ModelError;
+use crate::models::{
+    ModelError,
+    error::{said, shorten},
+};
+use sdrest_proto::bounds::quote;
 use serde::Deserialize;
 use std::collections::HashMap;
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
-const TOKENIZER: &str = "tokenizer/tokenizer.json";
+pub const TOKENIZER: &str = "tokenizer/tokenizer.json";
 
 /// Tokens with their ids, and the pairs of pieces that are joined, the first ones first.
 #[derive(Debug)]
 pub struct Vocabulary {
     pub(super) tokens: HashMap<String, u32>,
     pub(super) merges: Vec<(String, String)>,
+    /// The file that the merges stand in.
+    pub(super) merges_file: &'static str,
 }
 
 /// What of `tokenizer.json` is read.
@@ -41,8 +47,9 @@ enum Merge {
 impl Vocabulary {
     /// From the texts of `vocab.json` and `merges.txt`.
     pub fn from_files(vocab: &str, merges: &str) -> Result<Self, ModelError> {
-        let tokens = serde_json::from_str(vocab)
-            .map_err(|error| corrupt(VOCAB, format!("it maps no tokens to ids: {error}")))?;
+        let tokens = serde_json::from_str(vocab).map_err(|error| {
+            corrupt(VOCAB, format!("it maps no tokens to ids: {}", said(error)))
+        })?;
         let lines = merges.lines().enumerate();
         let merges = lines
             .filter(|(_, line)| !line.starts_with("#version") && !line.is_empty())
@@ -50,17 +57,17 @@ impl Vocabulary {
                 split(line).ok_or_else(|| corrupt(MERGES, format!("line {} is no pair", i + 1)))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { tokens, merges })
+        Ok(Self { tokens, merges, merges_file: MERGES })
     }
 
     /// From the text of `tokenizer.json`.
     pub fn from_tokenizer_json(text: &str) -> Result<Self, ModelError> {
         let file: TokenizerFile = serde_json::from_str(text).map_err(|error| {
-            corrupt(TOKENIZER, format!("it holds no byte-pair encoding: {error}"))
+            corrupt(TOKENIZER, format!("it holds no byte-pair encoding: {}", said(error)))
         })?;
         if file.model.kind != "BPE" {
             let (file_name, key, value) =
-                (TOKENIZER.to_owned(), "model.type".to_owned(), file.model.kind);
+                (TOKENIZER.to_owned(), "model.type".to_owned(), shorten(&file.model.kind));
             return Err(ModelError::Unsupported {
                 file: file_name,
                 key,
@@ -73,7 +80,31 @@ impl Vocabulary {
             Merge::Line(line) => split(&line)
                 .ok_or_else(|| corrupt(TOKENIZER, format!("merge {} is no pair", i + 1))),
         });
-        Ok(Self { merges: pairs.collect::<Result<_, _>>()?, tokens: file.model.vocab })
+        Ok(Self {
+            merges: pairs.collect::<Result<_, _>>()?,
+            tokens: file.model.vocab,
+            merges_file: TOKENIZER,
+        })
+    }
+
+    /// Whether every pair, and what it is joined to, is a token. The crate `tokenizers` relies on it: it joins in
+    /// a buffer as long as the longest token, and panics where a pair is longer.
+    pub(super) fn check_merges(&self) -> Result<(), ModelError> {
+        let mut joined = String::new();
+        for (left, right) in &self.merges {
+            joined.clear();
+            joined.extend([left.as_str(), right.as_str()]);
+            for piece in [left, right, &joined] {
+                if !self.tokens.contains_key(piece) {
+                    let (piece, left, right) = (quote(piece), quote(left), quote(right));
+                    let reason = format!(
+                        "{left} and {right} are joined, but {piece} is no token of the vocabulary"
+                    );
+                    return Err(corrupt(self.merges_file, reason));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -101,6 +132,21 @@ mod tests {
             );
             let one = Vocabulary::from_tokenizer_json(&json).unwrap();
             assert_eq!((&one.tokens, &one.merges), (&files.tokens, &files.merges));
+        }
+    }
+
+    #[test]
+    fn a_file_of_one_endless_word_is_told_in_short() {
+        let word = "\u{200b}".repeat(1_000_000);
+        for error in [
+            Vocabulary::from_files(&format!(r#"{{"a":"{word}"}}"#), ""),
+            Vocabulary::from_tokenizer_json(&format!(r#"{{"model":"{word}"}}"#)),
+            Vocabulary::from_tokenizer_json(&format!(
+                r#"{{"model":{{"type":"{word}","vocab":{{}},"merges":[]}}}}"#
+            )),
+        ] {
+            let said = error.unwrap_err().to_string();
+            assert!(said.len() < 600 && !said.contains('\u{200b}'), "{} bytes", said.len());
         }
     }
 

@@ -9,7 +9,7 @@ pub enum SandboxError {
     #[error("cannot set no_new_privs: {0}")]
     NoNewPrivs(nix::Error),
     #[error("cannot drop capabilities: {0}")]
-    Capabilities(#[from] caps::errors::CapsError),
+    Capabilities(#[from] sdrest_sandbox::CapabilitiesError),
     #[error("Landlock: {0}")]
     Landlock(#[from] landlock::RulesetError),
     #[error("seccomp: {0}")]

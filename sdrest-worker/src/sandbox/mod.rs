@@ -6,7 +6,6 @@
 //! one. Where a driver has started threads already, they get the system-call filter and the report says how
 //! many there are.
 
-mod capabilities;
 mod error;
 mod files;
 mod report;
@@ -46,7 +45,7 @@ pub fn close(openings: &Openings) -> Result<Sandboxed, SandboxError> {
         );
     }
     nix::sys::prctl::set_no_new_privs().map_err(SandboxError::NoNewPrivs)?;
-    capabilities::drop_all()?;
+    sdrest_sandbox::drop_capabilities()?;
     let landlock_abi = files::restrict(openings)?;
     if landlock_abi == 0 {
         tracing::warn!(

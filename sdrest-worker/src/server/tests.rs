@@ -304,46 +304,65 @@ async fn a_peer_that_is_not_trusted_is_not_heard() {
     assert!(connect(&socket).await.is_err());
 }
 
-/// Its second tick panics, as tch's operators do on a broken device.
-struct Breaking(FakeEngine, u32);
+/// Something happens to it, as to one on a broken device or of a model that does not fit into memory.
+struct Breaking {
+    engine: FakeEngine,
+    ticks: u32,
+    accident: Accident,
+}
+
+enum Accident {
+    /// Its second tick panics, as tch's operators do.
+    SecondTick,
+    /// It comes to no end while it makes a slot, and panics when it is told to.
+    Admission(std::sync::mpsc::Receiver<()>),
+}
+
+fn breaking(accident: Accident) -> Breaking {
+    Breaking { engine: FakeEngine::new(Duration::ZERO), ticks: 0, accident }
+}
 
 impl Engine for Breaking {
     type Slot = <FakeEngine as Engine>::Slot;
 
     fn models(&mut self) -> Vec<ModelInfo> {
-        self.0.models()
+        self.engine.models()
     }
 
     fn has_room(&self, name: &ModelName) -> bool {
-        self.0.has_room(name)
+        self.engine.has_room(name)
     }
 
     fn refresh(&mut self) -> Result<(), EngineError> {
-        self.0.refresh()
+        self.engine.refresh()
     }
 
     fn load(&mut self, name: &ModelName) -> Result<(), EngineError> {
-        self.0.load(name)
+        self.engine.load(name)
     }
 
     fn unload(&mut self, name: &ModelName) -> Result<(), EngineError> {
-        self.0.unload(name)
+        self.engine.unload(name)
     }
 
     fn admit(&mut self, request: &GenerationRequest) -> Result<Self::Slot, EngineError> {
-        self.0.admit(request)
+        if let Accident::Admission(go) = &self.accident {
+            let told = go.recv();
+            panic!("made to break: {told:?}");
+        }
+        self.engine.admit(request)
     }
 
     fn tick(&mut self, slot: &mut Self::Slot) -> Result<Progress, EngineError> {
-        self.1 += 1;
-        assert!(self.1 < 2, "made to break");
-        self.0.tick(slot)
+        self.ticks += 1;
+        assert!(self.ticks < 2, "made to break");
+        self.engine.tick(slot)
     }
 }
 
 #[tokio::test]
 async fn a_broken_engine_ends_and_nobody_hangs() {
-    let stack = start(Limits::default(), || Breaking(FakeEngine::new(Duration::ZERO), 0)).await;
+    let stack = start(Limits::default(), || breaking(Accident::SecondTick)).await;
     let submitted = job(9, 1);
     stack.client.submit(context(), submitted.clone()).await.unwrap().unwrap();
     let failure = stack.engine_end.await.unwrap().unwrap_err();
@@ -354,4 +373,20 @@ async fn a_broken_engine_ends_and_nobody_hangs() {
     let model = submitted.request.model;
     let refused = stack.client.load(context(), model).await.unwrap().unwrap_err();
     assert_eq!(refused.code, ErrorCode::WorkerUnavailable);
+}
+
+/// Whoever reads must know of it before the process dies over it.
+#[tokio::test]
+async fn a_job_has_begun_before_anything_is_done_for_it() {
+    let (go, goes) = std::sync::mpsc::channel();
+    let stack = start(Limits::default(), || breaking(Accident::Admission(goes))).await;
+    let submitted = job(9, 1);
+    stack.client.submit(context(), submitted.clone()).await.unwrap().unwrap();
+    let events = stack.client.next_events(context(), 0, 20_000).await.unwrap().events;
+    let told: Vec<_> = events.iter().map(|event| (event.job, &event.event)).collect();
+    assert_eq!(told, [(submitted.job, &JobEvent::Started)]);
+    go.send(()).unwrap();
+    let failure = stack.engine_end.await.unwrap().unwrap_err();
+    assert!(failure.to_string().contains("made to break"), "{failure}");
+    assert_eq!(stack.board.ticking(), Some(submitted.job));
 }

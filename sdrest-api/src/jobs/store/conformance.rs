@@ -157,6 +157,12 @@ async fn a_key_makes_one_job_per_owner_and_body() {
     assert_eq!(other.err(), Some(Refusal::KeyReused));
     accept(&store, NewJob { idempotency_key: key(2), ..new_job(2, 20) }).await;
     assert_eq!(store.counts(None).await.unwrap().queued, 2);
+    let replay = async |owner, byte| {
+        let found = store.replay(Subject::unix(owner, 1), key(byte).unwrap()).await.unwrap();
+        found.map(|job| job.id)
+    };
+    assert_eq!(replay(1, 1).await, Some(first.id));
+    assert_eq!((replay(1, 2).await, replay(2, 1).await, replay(3, 1).await), (None, None, None));
 }
 
 #[tokio::test]
@@ -293,19 +299,33 @@ async fn lists_are_the_owners_and_go_on_where_they_stopped() {
     }
     let filter =
         |before| JobFilter { owner: Some(Subject::unix(1, 1)), state: None, before, limit: 2 };
-    let first: Vec<JobId> =
-        store.jobs(filter(None)).await.unwrap().iter().map(|job| job.id).collect();
-    assert_eq!(first, own[..2]);
-    let rest: Vec<JobId> =
-        store.jobs(filter(Some(own[1]))).await.unwrap().iter().map(|job| job.id).collect();
-    assert_eq!(rest, own[2..]);
+    let page = async |before| {
+        let page = store.jobs(filter(before)).await.unwrap();
+        (page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(None).await, (own[..2].to_vec(), Some(own[1])));
+    assert_eq!(page(Some(own[1])).await, (own[2..].to_vec(), None));
 
     let done = claim(&store).await;
     store.finish(done.id, done.attempt, vec![picture(&done)]).await.unwrap();
-    let images = store.images(Some(done.owner.clone()), Page::first(10)).await.unwrap();
+    let images = store.images(Some(done.owner.clone()), Page::first(10)).await.unwrap().images;
     assert_eq!(images.len(), 1);
     let others = store.images(Some(Subject::unix(9, 1)), Page::first(10)).await.unwrap();
-    assert!(others.is_empty());
+    assert!(others.images.is_empty());
     assert!(store.delete_image(images[0].image.id).await.unwrap());
     assert!(store.job(done.id).await.unwrap().unwrap().images.is_empty());
+}
+
+#[tokio::test]
+async fn a_list_does_not_tell_that_a_job_of_somebody_else_is_there() {
+    let (_folder, store) = fresh().await;
+    let own = accept(&store, new_job(1, 20)).await;
+    let others = accept(&store, new_job(2, 20)).await;
+    for state in [None, Some(JobState::Queued)] {
+        for before in [others.id, JobId::random()] {
+            let owner = Some(own.owner.clone());
+            let filter = JobFilter { owner, state, before: Some(before), limit: 2 };
+            assert!(store.jobs(filter).await.unwrap().jobs.is_empty(), "{state:?}");
+        }
+    }
 }

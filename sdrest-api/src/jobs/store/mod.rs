@@ -16,7 +16,7 @@ pub use record::{
 
 use crate::jobs::{
     fairness::Waiting,
-    job::{ImageRecord, Job, NewJob, OwnedImage, Page},
+    job::{IdempotencyKey, ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page},
     state::JobState,
 };
 use futures::future::BoxFuture;
@@ -59,14 +59,19 @@ pub trait JobStore: Send + Sync + 'static {
     /// Ends a job that has not ended. Gives the state that it left, or the terminal one that it is in.
     fn cancel(&self, job: JobId) -> Answer<'_, Option<JobState>>;
 
+    /// The job that this owner's key made from the same body, while the key is remembered.
+    fn replay(&self, owner: Subject, key: IdempotencyKey) -> Answer<'_, Option<Job>>;
+
     fn job(&self, job: JobId) -> Answer<'_, Option<Job>>;
-    fn jobs(&self, filter: JobFilter) -> Answer<'_, Vec<Job>>;
+    /// A row that cannot be read is left out, and the list goes on behind it.
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage>;
     /// How many jobs of everybody, or of one owner, wait and run.
     fn counts(&self, owner: Option<Subject>) -> Answer<'_, Counts>;
     fn waiting(&self) -> Answer<'_, Vec<Waiting>>;
 
     fn image(&self, image: ImageId) -> Answer<'_, Option<OwnedImage>>;
-    fn images(&self, owner: Option<Subject>, page: Page<ImageId>) -> Answer<'_, Vec<OwnedImage>>;
+    /// As with jobs, a row that cannot be read is left out.
+    fn images(&self, owner: Option<Subject>, page: Page<ImageId>) -> Answer<'_, ImagePage>;
     /// Forgets a picture; its blob is deleted after that.
     fn delete_image(&self, image: ImageId) -> Answer<'_, bool>;
     /// Whether a row names this blob.

@@ -49,11 +49,10 @@ fn fault(row: &SqliteRow) -> Result<Option<Fault>, StoreError> {
     let code: Option<&str> = row.try_get("error_code")?;
     let message: Option<String> = row.try_get("error_message")?;
     let Some(code) = code else { return Ok(None) };
-    let code = ErrorCode::ALL
-        .iter()
-        .find(|known| known.as_str() == code)
-        .ok_or_else(|| StoreError::corrupt("jobs.error_code", format!("unknown code {code:?}")))?;
-    Ok(Some(Fault::new(*code, message.unwrap_or_default())))
+    // A code of another build is no reason to hide the job: its message says what happened.
+    let known = ErrorCode::ALL.iter().find(|known| known.as_str() == code);
+    let code = known.copied().unwrap_or(ErrorCode::Internal);
+    Ok(Some(Fault::new(code, message.unwrap_or_default())))
 }
 
 /// A row of `jobs` joined with its owner's `subject`, without pictures.

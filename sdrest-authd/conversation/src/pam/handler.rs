@@ -8,7 +8,7 @@ use super::{
 };
 use crate::channel::Channel;
 use sdrest_proto::{
-    conversation::{FromConversation, Prompt, ToConversation},
+    conversation::{FromConversation, MAX_TEXT_TOTAL, Prompt, ToConversation},
     login::{Echo, MessageStyle},
     secret::Answer,
 };
@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 /// How often one login may ask.
 const MAX_ROUNDS: u32 = 64;
-/// How much text one login may send, in bytes.
-const MAX_TEXT_TOTAL: usize = 64 * 1024;
 
 pub(crate) struct Handler {
     channel: Arc<Channel>,

@@ -7,15 +7,13 @@ const LONG: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn entry() -> Arc<Entry> {
-    let new = NewEntry {
-        username: "alice".to_owned(),
+    let begin = Begin {
+        username: Username::try_from("alice".to_owned()).unwrap(),
+        password: None,
         source: Source::new(None),
         request: RequestId::random(),
-        one_shot: false,
-        step: LONG,
-        total: LONG,
     };
-    Arc::new(Entry::new(new, mpsc::channel(1).0).unwrap())
+    Arc::new(Entry::new(&begin, &Pacing::slow(LONG), mpsc::channel(1).0).unwrap())
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {

@@ -1,22 +1,24 @@
 //! Who gets room in the table and who loses it.
 
-use super::*;
-use sdrest_proto::login::{Echo, LoginPrompt};
+use super::{super::pacing::Pacing, *};
+use sdrest_proto::{
+    bounds::Username,
+    id::RequestId,
+    login::{Echo, LoginPrompt},
+};
 
 type Entries = HashMap<ConversationId, Arc<Entry>>;
 
 const LONG: Duration = Duration::from_secs(600);
 
 fn entry(source: &str, one_shot: bool) -> Arc<Entry> {
-    let new = NewEntry {
-        username: "alice".to_owned(),
+    let begin = Begin {
+        username: Username::try_from("alice".to_owned()).unwrap(),
+        password: one_shot.then(|| Answer::new("p".to_owned())),
         source: Source::new(Some(source.parse().unwrap())),
         request: RequestId::random(),
-        one_shot,
-        step: LONG,
-        total: LONG,
     };
-    Arc::new(Entry::new(new, mpsc::channel(1).0).unwrap())
+    Arc::new(Entry::new(&begin, &Pacing::slow(LONG), mpsc::channel(1).0).unwrap())
 }
 
 fn with_password(source: &str) -> Arc<Entry> {

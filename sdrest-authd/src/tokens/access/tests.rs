@@ -1,30 +1,27 @@
 //! Tokens that must not pass, each made by hand from one that does.
 
 use super::*;
-use crate::{
-    state_dir::StateDir,
-    tokens::{
-        key::{KeyRing, SharedSecret},
-        sessions::How,
-    },
-};
+use crate::{state_dir::StateDir, tokens::sessions::How};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk};
 use sdrest_proto::identity::{Role, Subject};
 use serde_json::{Value, json};
 
+const FILE: &str = "signing-key.der";
+
 fn tokens(folder: &std::path::Path, issuer: &str) -> AccessTokens {
     let dir = StateDir::open(folder).unwrap();
-    let signer = Signer::EdDsa(KeyRing::load_or_make(&dir).unwrap());
-    AccessTokens::new(signer, issuer.to_owned(), 60)
+    AccessTokens::new(Signer::load(&dir, None).unwrap(), issuer.to_owned(), 60)
 }
 
 fn kid(tokens: &AccessTokens) -> String {
     tokens.verifying_keys()[0].kid.clone()
 }
 
-fn sign(tokens: &AccessTokens, header: &Header, claims: &impl serde::Serialize) -> String {
-    jsonwebtoken::encode(header, claims, tokens.signer().signing().0).unwrap()
+/// Signs what authd would not, with authd's key.
+fn sign(folder: &std::path::Path, header: &Header, claims: &impl serde::Serialize) -> String {
+    let key = EncodingKey::from_ed_der(&std::fs::read(folder.join(FILE)).unwrap());
+    jsonwebtoken::encode(header, claims, &key).unwrap()
 }
 
 fn issue(tokens: &AccessTokens) -> (BearerToken, Claims) {
@@ -59,6 +56,30 @@ fn a_token_passes_and_carries_its_claims_also_after_a_restart() {
     assert_eq!(claims.exp - claims.iat, 60);
 }
 
+/// A library that others verify with takes what is signed here, and knows the key by the same id.
+#[test]
+fn jsonwebtoken_takes_our_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = tokens(folder.path(), "urn:sdrest:a");
+    let key = EncodingKey::from_ed_der(&std::fs::read(folder.path().join(FILE)).unwrap());
+    let jwk = jwk::Jwk::from_encoding_key(&key, Algorithm::EdDSA).unwrap();
+    assert_eq!(jwk.thumbprint(jwk::ThumbprintHash::SHA256).unwrap(), kid(&ours));
+    let shared = Signer::load(&StateDir::open(folder.path()).unwrap(), Some(&[1; 32])).unwrap();
+    let shared = AccessTokens::new(shared, "urn:sdrest:a".to_owned(), 60);
+    let keys = [
+        (&ours, Algorithm::EdDSA, DecodingKey::from_jwk(&jwk).unwrap()),
+        (&shared, Algorithm::HS256, DecodingKey::from_secret(&[1; 32])),
+    ];
+    for (tokens, algorithm, key) in keys {
+        let (token, claims) = issue(tokens);
+        let mut validation = Validation::new(algorithm);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&["urn:sdrest:a"]);
+        let read = jsonwebtoken::decode::<Claims>(token.expose("test"), &key, &validation).unwrap();
+        assert_eq!((read.claims, read.header.alg), (claims, algorithm));
+    }
+}
+
 #[test]
 fn tokens_of_other_installations_are_refused() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -85,14 +106,14 @@ fn a_header_cannot_choose_how_it_is_verified() {
     let none = part(&json!({"alg": "none", "typ": "at+jwt"}));
     assert_eq!(code(&tokens, &format!("{none}.{body}.")), ErrorCode::TokenInvalid, "alg none");
     // HS256 with the public key as its secret.
-    let secret = jsonwebtoken::EncodingKey::from_secret(&tokens.verifying_keys()[0].public);
+    let secret = EncodingKey::from_secret(&tokens.verifying_keys()[0].public);
     let hs256 = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
     assert_eq!(code(&tokens, &hs256), ErrorCode::TokenInvalid, "algorithm confusion");
     for (typ, kid) in [("JWT", kid(&tokens)), ("at+jwt", "../key".to_owned())] {
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(typ.to_owned());
         header.kid = Some(kid);
-        let signed = sign(&tokens, &header, &claims);
+        let signed = sign(folder.path(), &header, &claims);
         assert_eq!(code(&tokens, &signed), ErrorCode::TokenInvalid, "{typ}");
     }
     let mut text = token.expose("test").to_owned();
@@ -113,9 +134,9 @@ fn every_claim_counts() {
         let mut value = good.clone();
         change(&mut value);
         let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(TYPE.to_owned());
+        header.typ = Some("at+jwt".to_owned());
         header.kid = Some(kid(&tokens));
-        sign(&tokens, &header, &value)
+        sign(folder.path(), &header, &value)
     };
     tokens.verify(&BearerToken::new(signed(&|_| {}))).unwrap();
     assert_eq!(code(&tokens, &signed(&|v| v["exp"] = json!(1))), ErrorCode::TokenExpired);
@@ -175,7 +196,7 @@ fn two_keys_verify_after_a_rotation_also_after_a_restart_until_the_older_is_over
 fn a_shared_secret_verifies_its_own_tokens_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let with = |secret: &[u8]| {
-        let signer = Signer::Hs256(SharedSecret::new(secret));
+        let signer = Signer::load(&StateDir::open(folder.path()).unwrap(), Some(secret)).unwrap();
         AccessTokens::new(signer, "urn:sdrest:a".to_owned(), 60)
     };
     let (one, two, eddsa) = (with(&[1; 32]), with(&[2; 32]), tokens(folder.path(), "urn:sdrest:a"));

@@ -151,6 +151,23 @@ fn sessions_end_after_a_week_by_a_clock_that_is_put_back_too() {
 }
 
 #[test]
+fn a_login_without_a_refresh_token_is_forgotten_with_its_access_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = open(&folder);
+    let id = SessionId::random();
+    sessions.begin(id, &Login { how: How::Peer, ..login(1000, NOW) }, UNTIL).unwrap();
+    sessions.sweep(UNTIL - 1).unwrap();
+    assert_eq!(sessions.revoke_of(&[Subject::unix(1000, 1)]).unwrap(), 1, "it can be revoked");
+    assert_eq!(sessions.revoked(), [id]);
+    let other = SessionId::random();
+    sessions.begin(other, &Login { how: How::Peer, ..login(1000, NOW) }, UNTIL).unwrap();
+    for _ in 0..2 {
+        sessions.sweep(UNTIL).unwrap();
+    }
+    assert!(sessions.table.read().is_empty());
+}
+
+#[test]
 fn one_subject_has_a_share_and_pushes_nobody_else_out() {
     let folder = tempfile::tempdir().unwrap();
     let sessions = open(&folder);

@@ -4,7 +4,7 @@
 use crate::jobs::{
     clock::UnixMillis,
     fairness,
-    job::{Job, NewJob, Progress},
+    job::{IdempotencyKey, Job, NewJob, Progress},
     state::JobState,
     store::{
         record::{Inserted, Limits, Refusal, StoreError},
@@ -12,7 +12,10 @@ use crate::jobs::{
         sqlite::look,
     },
 };
-use sdrest_proto::id::{Attempt, JobId};
+use sdrest_proto::{
+    id::{Attempt, JobId},
+    identity::Subject,
+};
 use sqlx::{Row, SqliteConnection};
 use std::time::Duration;
 
@@ -31,6 +34,9 @@ pub(super) const EARLIER: &str =
     "SELECT id, body_sha256 FROM jobs INDEXED BY jobs_keys WHERE owner = ? AND idempotency_key = ?";
 pub(super) const FORGET_KEY: &str = "UPDATE jobs INDEXED BY jobs_keys SET idempotency_key = NULL \
     WHERE owner = ? AND idempotency_key = ? AND created < ?";
+/// What the same key and body made, asked without changing anything.
+pub(super) const REPLAY: &str = "SELECT id FROM jobs INDEXED BY jobs_keys \
+    WHERE owner = (SELECT id FROM owners WHERE subject = ?) AND idempotency_key = ? AND created >= ? AND body_sha256 = ?";
 const WRITE: &str = "INSERT INTO jobs (id, owner, owner_name, kind, state, request, request_id, model, seed, cost, \
     created, idempotency_key, body_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); COMMIT";
 
@@ -56,6 +62,25 @@ pub(super) async fn insert(
     // Nothing is kept of a request that made no job.
     sqlx::query("ROLLBACK").execute(writer).await?;
     Ok(answer)
+}
+
+/// The job that this owner's key made from the same body. Everything else is for `insert` to say.
+pub(super) async fn replay(
+    reader: &mut SqliteConnection,
+    owner: Subject,
+    key: IdempotencyKey,
+) -> Result<Option<Job>, StoreError> {
+    let found = sqlx::query(REPLAY)
+        .bind(owner.as_str())
+        .bind(&key.key)
+        .bind(UnixMillis::now().before(KEY_LIFETIME).0)
+        .bind(key.body_sha256.as_slice())
+        .fetch_optional(&mut *reader)
+        .await?;
+    match found {
+        Some(row) => look::job(reader, rows::parsed(&row, "id")?).await,
+        None => Ok(None),
+    }
 }
 
 enum Earlier {

@@ -2,7 +2,7 @@
 
 use crate::jobs::{
     fairness::Waiting,
-    job::{Job, OwnedImage, Page},
+    job::{ImagePage, Job, JobPage, OwnedImage, Page},
     state::JobState,
     store::{
         record::{Counts, JobFilter, StoreError},
@@ -13,7 +13,8 @@ use sdrest_proto::{
     id::{ImageId, JobId},
     identity::Subject,
 };
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use std::{fmt::Display, str::FromStr};
 
 /// Everybody's waiting and running jobs. Ended ones are in neither index, however many there are.
 pub(super) const COUNTS: &str = "SELECT 'queued' AS state, count(*) AS jobs FROM jobs INDEXED BY jobs_waiting \
@@ -48,7 +49,8 @@ pub(super) use {one_job, pictures};
 pub(super) const JOB: &str = one_job!();
 
 // Lists, one statement for each kind of filter, so that each finds its index. The parameters are the same
-// everywhere: owner, state, before, limit. The cursor of a job that is not there ends the list.
+// everywhere: owner, state, before, limit. The cursor of a job that is not there ends the list; an owner's list knows
+// no cursor of another owner's, or it would tell that there is such a job.
 const JOBS: &str = concat!(
     "SELECT jobs.*, owners.subject",
     pictures!(),
@@ -62,7 +64,8 @@ const JOBS_OF_OWNER: &str = concat!(
     pictures!(),
     "FROM jobs INDEXED BY jobs_by_arrival CROSS JOIN owners ON owners.id = jobs.owner \
     WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND (?2 IS NULL) AND jobs.arrival < \
-    CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
+    CASE WHEN ?3 IS NULL THEN 9223372036854775807 \
+    ELSE (SELECT arrival FROM jobs WHERE id = ?3 AND owner = (SELECT id FROM owners WHERE subject = ?1)) END \
     ORDER BY jobs.arrival DESC LIMIT ?4"
 );
 const JOBS_OF_OWNER_IN_STATE: &str = concat!(
@@ -70,7 +73,8 @@ const JOBS_OF_OWNER_IN_STATE: &str = concat!(
     pictures!(),
     "FROM jobs INDEXED BY jobs_of_owner CROSS JOIN owners ON owners.id = jobs.owner \
     WHERE jobs.owner = (SELECT id FROM owners WHERE subject = ?1) AND jobs.state = ?2 AND jobs.arrival < \
-    CASE WHEN ?3 IS NULL THEN 9223372036854775807 ELSE (SELECT arrival FROM jobs WHERE id = ?3) END \
+    CASE WHEN ?3 IS NULL THEN 9223372036854775807 \
+    ELSE (SELECT arrival FROM jobs WHERE id = ?3 AND owner = (SELECT id FROM owners WHERE subject = ?1)) END \
     ORDER BY jobs.arrival DESC LIMIT ?4"
 );
 
@@ -107,15 +111,36 @@ pub(super) async fn job(
 pub(super) async fn jobs(
     connection: &mut SqliteConnection,
     filter: JobFilter,
-) -> Result<Vec<Job>, StoreError> {
+) -> Result<JobPage, StoreError> {
     let found = sqlx::query(jobs_statement(&filter))
         .bind(filter.owner.as_ref().map(Subject::as_str))
         .bind(filter.state.map(JobState::as_str))
         .bind(filter.before.map(|job| job.to_string()))
-        .bind(filter.limit)
+        .bind(filter.limit.saturating_add(1))
         .fetch_all(connection)
         .await?;
-    found.iter().map(rows::job_with_images).collect()
+    let (jobs, next) = listed(&found, filter.limit, rows::job_with_images);
+    Ok(JobPage { jobs, next })
+}
+
+/// A page out of rows, of which one more than `limit` was asked for. A row that cannot be read is left out: it
+/// must not hide all others. Where the list goes on is told by the rows as they are.
+fn listed<T, Id: FromStr<Err: Display>>(
+    found: &[SqliteRow],
+    limit: u32,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+) -> (Vec<T>, Option<Id>) {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let page = found.get(..limit).unwrap_or(found);
+    let shown = page.iter().filter_map(|row| {
+        let id = row.try_get::<&str, _>("id").unwrap_or("?");
+        read(row)
+            .inspect_err(|error| tracing::error!(id, %error, "a row is left out of a list"))
+            .ok()
+    });
+    let cursor = || page.iter().rev().find_map(|row| rows::parsed(row, "id").ok());
+    let next = if found.len() > limit { cursor() } else { None };
+    (shown.collect(), next)
 }
 
 pub(super) async fn counts(
@@ -168,14 +193,15 @@ pub(super) async fn images(
     pool: &SqlitePool,
     owner: Option<Subject>,
     page: Page<ImageId>,
-) -> Result<Vec<OwnedImage>, StoreError> {
+) -> Result<ImagePage, StoreError> {
     let found = sqlx::query(if owner.is_some() { IMAGES_OF_OWNER } else { IMAGES })
         .bind(owner.as_ref().map(Subject::as_str))
         .bind(page.before.map(|image| image.to_string()))
-        .bind(page.limit)
+        .bind(page.limit.saturating_add(1))
         .fetch_all(pool)
         .await?;
-    found.iter().map(rows::owned_image).collect()
+    let (images, next) = listed(&found, page.limit, rows::owned_image);
+    Ok(ImagePage { images, next })
 }
 
 pub(super) async fn has_blob(pool: &SqlitePool, key: String) -> Result<bool, StoreError> {

@@ -14,7 +14,7 @@ mod tests;
 
 use crate::jobs::{
     fairness::Waiting,
-    job::{ImageRecord, Job, NewJob, OwnedImage, Page},
+    job::{IdempotencyKey, ImagePage, ImageRecord, Job, JobPage, NewJob, OwnedImage, Page},
     state::JobState,
     store::{
         Answer, Blame, Claim, ClaimRequest, Counts, Finished, Inserted, JobFilter, JobStore,
@@ -163,7 +163,11 @@ impl JobStore for SqliteStore {
         async move { look::job(&mut *self.read.acquire().await?, job).await }.boxed()
     }
 
-    fn jobs(&self, filter: JobFilter) -> Answer<'_, Vec<Job>> {
+    fn replay(&self, owner: Subject, key: IdempotencyKey) -> Answer<'_, Option<Job>> {
+        async move { accept::replay(&mut *self.read.acquire().await?, owner, key).await }.boxed()
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
         async move { look::jobs(&mut *self.read.acquire().await?, filter).await }.boxed()
     }
 
@@ -179,7 +183,7 @@ impl JobStore for SqliteStore {
         look::image(&self.read, image).boxed()
     }
 
-    fn images(&self, owner: Option<Subject>, page: Page<ImageId>) -> Answer<'_, Vec<OwnedImage>> {
+    fn images(&self, owner: Option<Subject>, page: Page<ImageId>) -> Answer<'_, ImagePage> {
         look::images(&self.read, owner, page).boxed()
     }
 

@@ -3,15 +3,17 @@
 
 use super::{SqliteStore, accept, advance, look};
 use crate::jobs::{
-    job::{Job, Page},
+    clock::UnixMillis,
+    job::{IdempotencyKey, Job, NewJob, Page},
     state::JobState,
     store::{
         Claim, ClaimRequest, Company, Inserted, JobFilter, JobStore, Limits,
-        conformance::{new_job, request},
+        conformance::{new_job, picture, request},
     },
 };
-use sdrest_proto::identity::Subject;
+use sdrest_proto::{error::ErrorCode, identity::Subject};
 use sqlx::{AssertSqlSafe, Row};
+use std::time::Duration;
 
 const ROOMY: Limits = Limits { queued: 100, queued_per_owner: 100 };
 
@@ -61,6 +63,7 @@ async fn no_frequent_statement_reads_all_jobs_or_pictures() {
     for statement in [
         accept::BEGIN.trim_start_matches("BEGIN IMMEDIATE; "),
         accept::EARLIER,
+        accept::REPLAY,
         accept::FORGET_KEY,
         advance::NEXT,
         advance::RECOVER,
@@ -135,7 +138,7 @@ async fn lists_of_everybody_and_of_a_state_go_on_where_they_stopped() {
         let owner = owner.map(|owner| Subject::unix(owner, 1));
         let before = before.map(|job| job.id);
         let found = store.jobs(JobFilter { owner, state, before, limit: 2 }).await.unwrap();
-        found.iter().map(|job| job.id).collect::<Vec<_>>()
+        found.jobs.iter().map(|job| job.id).collect::<Vec<_>>()
     };
     assert_eq!(ids(None, None, None).await, [jobs[3].id, jobs[2].id]);
     assert_eq!(ids(None, None, Some(&jobs[2])).await, [jobs[1].id, jobs[0].id]);
@@ -143,7 +146,93 @@ async fn lists_of_everybody_and_of_a_state_go_on_where_they_stopped() {
     assert_eq!(ids(None, queued, None).await, [jobs[3].id, jobs[1].id]);
     assert_eq!(ids(Some(1), queued, None).await, [jobs[3].id, jobs[0].id]);
     assert_eq!(ids(Some(1), queued, Some(&jobs[3])).await, [jobs[0].id]);
-    assert!(store.images(None, Page::first(5)).await.unwrap().is_empty());
+    assert!(store.images(None, Page::first(5)).await.unwrap().images.is_empty());
     let own = store.counts(Some(Subject::unix(1, 1))).await.unwrap();
     assert_eq!((own.queued, own.running), (2, 0));
+}
+
+/// Writes past the store, as another build or a damaged disk would.
+async fn spoil(store: &SqliteStore, statement: &'static str, job: &Job) {
+    let id = job.id.to_string();
+    let spoiled =
+        sqlx::query(statement).bind(id).execute(&mut store.write.lock().await.durable).await;
+    assert_eq!(spoiled.unwrap().rows_affected(), 1);
+}
+
+#[tokio::test]
+async fn lists_leave_out_what_cannot_be_read_and_go_on_behind_it() {
+    let (_folder, store) = fresh().await;
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.insert(0, accepted(&store, 1).await);
+    }
+    // One inside a page and one that a page ends with.
+    for place in [1, 2] {
+        spoil(&store, "UPDATE jobs SET request = '{}' WHERE id = ?", &jobs[place]).await;
+    }
+    let (mut seen, mut pages, mut before) = (Vec::new(), 0, None);
+    loop {
+        let owner = Some(jobs[0].owner.clone());
+        let page = store.jobs(JobFilter { owner, state: None, before, limit: 3 }).await.unwrap();
+        seen.extend(page.jobs.iter().map(|job| job.id));
+        (pages, before) = (pages + 1, page.next);
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (vec![jobs[0].id, jobs[3].id], 2));
+}
+
+#[tokio::test]
+async fn a_list_of_pictures_leaves_out_what_cannot_be_read() {
+    let (_folder, store) = fresh().await;
+    let wanted = ClaimRequest {
+        excluded_models: Vec::new(),
+        profile: "cpu".to_owned(),
+        company: Company::Alone,
+    };
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        accepted(&store, 1).await;
+        let Claim::Job { job, .. } = store.claim(wanted.clone()).await.unwrap() else {
+            panic!("nothing was claimed");
+        };
+        store.finish(job.id, job.attempt, vec![picture(&job)]).await.unwrap();
+        made.push(*job);
+    }
+    spoil(&store, "UPDATE images SET width = -1 WHERE job = ?", &made[1]).await;
+    for owner in [None, Some(made[0].owner.clone())] {
+        let shown = store.images(owner, Page::first(5)).await.unwrap().images;
+        assert_eq!(shown.iter().map(|found| found.image.job).collect::<Vec<_>>(), [made[0].id]);
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_another_build_is_shown_as_its_message() {
+    let (_folder, store) = fresh().await;
+    let job = accepted(&store, 1).await;
+    let statement = "UPDATE jobs SET state = 'failed', error_code = 'LATER_CODE', error_message = 'why' WHERE id = ?";
+    spoil(&store, statement, &job).await;
+    let fault = store.job(job.id).await.unwrap().unwrap().fault.unwrap();
+    assert_eq!((fault.code, fault.message.as_str()), (ErrorCode::Internal, "why"));
+}
+
+#[tokio::test]
+async fn a_key_is_looked_up_for_a_day() {
+    let (_folder, store) = fresh().await;
+    let key = IdempotencyKey { key: "k".to_owned(), body_sha256: [1; 32] };
+    let new = NewJob { idempotency_key: Some(key.clone()), ..new_job(1, 20) };
+    let Ok(Inserted::Fresh(job)) = store.insert(new, ROOMY).await.unwrap() else {
+        panic!("it was not accepted");
+    };
+    for (hours, found) in [(23, true), (25, false)] {
+        let created = UnixMillis::now().before(Duration::from_secs(hours * 60 * 60)).0;
+        sqlx::query("UPDATE jobs SET created = ?")
+            .bind(created)
+            .execute(&mut store.write.lock().await.durable)
+            .await
+            .unwrap();
+        let replayed = store.replay(job.owner.clone(), key.clone()).await.unwrap();
+        assert_eq!(replayed.is_some(), found, "after {hours} h");
+    }
 }
