@@ -5,11 +5,10 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as BlobPath};
 use sdrest_proto::id::{Attempt, ImageId, JobId};
 use std::{
-    fs::{DirEntry, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 use thiserror::Error;
 use tokio_util::bytes::Bytes;
@@ -40,17 +39,17 @@ pub fn blob_key(job: JobId, attempt: Attempt, index: u32, image: ImageId) -> Str
     format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.{image}.png")
 }
 
+/// The attempt that a key was made for, or `None` where it is none of ours.
+pub fn attempt_of(key: &str) -> Option<(JobId, Attempt)> {
+    let name = key.strip_prefix(ROOT)?.rsplit('/').next()?;
+    let mut parts = name.split('.');
+    Some((parts.next()?.parse().ok()?, Attempt(parts.next()?.parse().ok()?)))
+}
+
 /// A blob that is being read.
 pub struct BlobFile {
     pub length: u64,
     pub pieces: BoxStream<'static, Result<Bytes, BlobError>>,
-}
-
-/// One blob as a listing shows it.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    pub key: String,
-    pub modified: SystemTime,
 }
 
 /// One folder for each pair of digits that a job's id can end in.
@@ -72,29 +71,19 @@ fn make_shelves(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_unfinished(shelves: &Path, start: SystemTime) -> io::Result<u64> {
-    let mut removed = 0;
+/// Keys of what stands there under a name with a `#`: parts of puts.
+fn unfinished(shelves: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
     for shelf in 0..=u8::MAX {
-        for file in std::fs::read_dir(shelves.join(format!("{shelf:02x}")))? {
-            match remove_if_unfinished(&file?, start) {
-                Ok(true) => removed += 1,
-                Ok(false) => {}
-                // A put that is under way has come to its end.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+        let shelf = format!("{shelf:02x}");
+        for file in std::fs::read_dir(shelves.join(&shelf))? {
+            let name = file?.file_name();
+            if let Some(name) = name.to_str().filter(|name| name.contains('#')) {
+                found.push(format!("{ROOT}/{shelf}/{name}"));
             }
         }
     }
-    Ok(removed)
-}
-
-fn remove_if_unfinished(file: &DirEntry, start: SystemTime) -> io::Result<bool> {
-    let staged = file.file_name().to_string_lossy().contains('#');
-    if !staged || !file.file_type()?.is_file() || file.metadata()?.modified()? >= start {
-        return Ok(false);
-    }
-    std::fs::remove_file(file.path())?;
-    Ok(true)
+    Ok(found)
 }
 
 /// The blob store. Clones share it.
@@ -167,23 +156,30 @@ impl BlobStore {
         }
     }
 
-    /// Removes what puts that never came to their end wrote before `start`. A put writes beside its blob, under a name
-    /// with a `#` that no key has, and renames; `list` does not show such files. Returns how many went.
-    pub async fn remove_unfinished(&self, start: SystemTime) -> Result<u64, BlobError> {
+    /// What puts have written that did not come to their end, or not yet. A put writes beside its blob, under its
+    /// key with `#` and a number, and renames; `list` does not show such files.
+    pub async fn unfinished(&self) -> Result<Vec<String>, BlobError> {
         let shelves = Arc::clone(&self.shelves);
-        let swept = tokio::task::spawn_blocking(move || remove_unfinished(&shelves, start)).await;
-        Ok(swept.map_err(io::Error::other)??)
+        let found = tokio::task::spawn_blocking(move || unfinished(&shelves)).await;
+        Ok(found.map_err(io::Error::other)??)
     }
 
-    /// All blobs.
-    pub fn list(&self) -> BoxStream<'static, Result<Listed, BlobError>> {
+    /// Removes one of those; a put that has come to its end since has none.
+    pub async fn remove_unfinished(&self, key: &str) -> Result<(), BlobError> {
+        let name = key.strip_prefix(ROOT).and_then(|name| name.strip_prefix('/'));
+        let name = name.filter(|name| name.contains('#') && !name.contains(".."));
+        let name = name.ok_or_else(|| BlobError::Key(key.to_owned()))?;
+        match tokio::fs::remove_file(self.shelves.join(name)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The keys of all blobs.
+    pub fn list(&self) -> BoxStream<'static, Result<String, BlobError>> {
         use object_store::ObjectStore;
         let listed = self.files.list(Some(&BlobPath::from(ROOT)));
-        let shown = listed.map(|found| {
-            let found = found?;
-            Ok(Listed { key: found.location.to_string(), modified: found.last_modified.into() })
-        });
-        shown.boxed()
+        listed.map(|found| Ok(found?.location.to_string())).boxed()
     }
 }
 
@@ -222,12 +218,25 @@ mod tests {
         BlobStore::open(folder.path()).unwrap();
     }
 
+    #[test]
+    fn a_key_says_whose_it_is() {
+        let job = JobId::random();
+        let key = blob_key(job, Attempt(7), 3, ImageId::random());
+        assert_eq!(attempt_of(&key), Some((job, Attempt(7))));
+        assert_eq!(attempt_of(&format!("{key}#1")), Some((job, Attempt(7))));
+        for other in ["images/00/cat.png", "jobs.db", "images/00", &key[1..]] {
+            assert_eq!(attempt_of(other), None, "{other}");
+        }
+    }
+
     #[tokio::test]
     async fn no_key_leads_out_of_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
         for key in ["jobs.db", "images/../jobs.db", "/etc/passwd", "imagesx/a.png"] {
             assert!(blobs.get(key).await.is_err(), "{key}");
+            let unfinished = blobs.remove_unfinished(&format!("{key}#1")).await;
+            assert!(unfinished.is_err(), "{key}#1");
         }
     }
 }

@@ -6,6 +6,6 @@ pub mod encode;
 pub mod infotext;
 pub mod sweep;
 
-pub use blobs::{BlobError, BlobStore, blob_key};
+pub use blobs::{BlobError, BlobStore, attempt_of, blob_key};
 pub use encode::{EncodeError, encode_png, read_parameters};
 pub use infotext::infotext;

@@ -1,6 +1,10 @@
 //! What can go wrong with a job, each with the fault that its caller may see.
 
-use crate::jobs::{state::JobState, store::StoreError};
+use crate::jobs::{
+    state::JobState,
+    store::StoreError,
+    streams::{MAX_STREAMS, MAX_STREAMS_OF_GUESTS},
+};
 use sdrest_proto::{
     error::{ErrorCode, Fault},
     id::{ImageId, JobId},
@@ -20,8 +24,11 @@ pub enum JobError {
     QueueFull { queued: u32, limit: u32, retry_after: u32 },
     #[error("you have {queued} jobs waiting, at most {limit} may wait for one user")]
     QuotaExceeded { queued: u32, limit: u32, retry_after: u32 },
-    #[error("you watch {limit} jobs already; at most {limit} streams may be open for one user")]
-    TooManyStreams { limit: u32 },
+    #[error(
+        "too many streams are open: at most {MAX_STREAMS} may be for one user, and {MAX_STREAMS_OF_GUESTS} for all \
+         without an account"
+    )]
+    TooManyStreams,
     #[error("job {job} has ended already: {state}")]
     AlreadyEnded { job: JobId, state: JobState },
     #[error("this Idempotency-Key came before with another body")]
@@ -41,7 +48,7 @@ impl JobError {
             Self::QuotaExceeded { retry_after, .. } => {
                 Fault::new(ErrorCode::QuotaExceeded, self.to_string()).retry_after(*retry_after)
             }
-            Self::TooManyStreams { .. } => {
+            Self::TooManyStreams => {
                 Fault::new(ErrorCode::QuotaExceeded, self.to_string()).retry_after(STREAM_RETRY)
             }
             Self::AlreadyEnded { .. } | Self::IdempotencyConflict => {

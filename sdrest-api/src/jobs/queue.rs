@@ -14,7 +14,6 @@ use crate::jobs::{
     store::{
         Counts, Inserted, JobFilter, JobStore, Limits, Refusal, StoreError, sqlite::SqliteStore,
     },
-    streams::MAX_STREAMS,
     watcher::watch_job,
     work::WorkQueue,
 };
@@ -256,7 +255,7 @@ impl Queue {
     }
 
     /// Notices of a job with ids above `after`, from what is known now to its end. `TooManyStreams` where the
-    /// job's owner has as many open as one user may.
+    /// job's owner has as many open as there may be.
     pub async fn events(
         &self,
         scope: Scope<'_>,
@@ -264,11 +263,7 @@ impl Queue {
         after: Option<u64>,
     ) -> Result<EventStream, JobError> {
         let (job, watched) = self.watched(scope, id).await?;
-        let ticket = self
-            .shared
-            .streams
-            .enter(&job.owner, id)
-            .ok_or(JobError::TooManyStreams { limit: MAX_STREAMS })?;
+        let ticket = self.shared.streams.enter(&job.owner, id).ok_or(JobError::TooManyStreams)?;
         let job = self.shared.dress(job).await?;
         let notices = watch_job(Arc::clone(&self.shared), job, watched.live, after.unwrap_or(0));
         // The stream holds its ticket for as long as it lives.
@@ -343,11 +338,6 @@ impl Queue {
         let found = self.image(scope, id).await?;
         self.shared.store.delete_image(id).await?;
         Ok(found.image)
-    }
-
-    /// Whether a picture's row names this blob.
-    pub async fn has_blob(&self, key: String) -> Result<bool, JobError> {
-        Ok(self.shared.store.has_blob(key).await?)
     }
 }
 

@@ -16,14 +16,18 @@ pub const MAX_WAITS: u32 = 64;
 /// is counted by job and may have many jobs.
 const MAX_WAITS_OF_ALL: u32 = 256;
 
+/// Streams that all who have no account may have open together: a quarter of those connections.
+pub const MAX_STREAMS_OF_GUESTS: u32 = 128;
+
 /// Everybody without an account goes by one name; so that one of them cannot shut out the others, they are
-/// counted by job.
+/// counted by job, and together.
 type Watcher = (Subject, Option<JobId>);
 
 /// The open streams, or long polls, of everybody. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Streams {
     most: u32,
+    most_of_guests: u32,
     most_of_all: u32,
     open: Arc<Mutex<Open>>,
 }
@@ -31,6 +35,7 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Open {
     by: HashMap<Watcher, u32>,
+    guests: u32,
     all: u32,
 }
 
@@ -44,28 +49,30 @@ pub(crate) struct Ticket {
 impl Streams {
     /// Of server-sent events. One that is refused is an error, so one user's are nothing to another.
     pub(crate) fn of_events() -> Self {
-        Self::new(MAX_STREAMS, u32::MAX)
+        Self::new(MAX_STREAMS, MAX_STREAMS_OF_GUESTS, u32::MAX)
     }
 
     /// Of long polls. One that is refused is answered at once.
     pub(crate) fn of_waits() -> Self {
-        Self::new(MAX_WAITS, MAX_WAITS_OF_ALL)
+        Self::new(MAX_WAITS, MAX_WAITS_OF_ALL, MAX_WAITS_OF_ALL)
     }
 
-    fn new(most: u32, most_of_all: u32) -> Self {
-        Self { most, most_of_all, open: Arc::default() }
+    fn new(most: u32, most_of_guests: u32, most_of_all: u32) -> Self {
+        Self { most, most_of_guests, most_of_all, open: Arc::default() }
     }
 
-    /// `None` where this user, or everybody together, has as many as there may be.
+    /// `None` where this user, everybody without an account or everybody together has as many as there may be.
     pub(crate) fn enter(&self, owner: &Subject, job: JobId) -> Option<Ticket> {
-        let shared = *owner == Subject::guest() || *owner == Subject::anonymous();
-        let watcher = (owner.clone(), shared.then_some(job));
+        let guest = *owner == Subject::guest() || *owner == Subject::anonymous();
+        let watcher = (owner.clone(), guest.then_some(job));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.by.get(&watcher).copied().unwrap_or(0);
-        if count >= self.most || open.all >= self.most_of_all {
+        let full = count >= self.most || open.all >= self.most_of_all;
+        if full || (guest && open.guests >= self.most_of_guests) {
             return None;
         }
         open.by.insert(watcher.clone(), count + 1);
+        open.guests += u32::from(guest);
         open.all += 1;
         Some(Ticket { streams: self.clone(), watcher })
     }
@@ -75,6 +82,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.all -= 1;
+        open.guests -= u32::from(self.watcher.1.is_some());
         if let Some(count) = open.by.get_mut(&self.watcher) {
             *count -= 1;
             if *count == 0 {
@@ -100,7 +108,7 @@ mod tests {
         assert!(streams.enter(&one, job).is_some());
         held.clear();
         let open = streams.open.lock().unwrap();
-        assert!(open.by.is_empty() && open.all == 0);
+        assert!(open.by.is_empty() && open.all == 0 && open.guests == 0);
     }
 
     #[test]
@@ -110,6 +118,17 @@ mod tests {
         let held: Vec<_> = (0..=MAX_STREAMS).map(|_| streams.enter(&guest, job)).collect();
         assert!(held[MAX_STREAMS as usize].is_none());
         assert!(streams.enter(&guest, JobId::random()).is_some());
+    }
+
+    #[test]
+    fn guests_with_many_jobs_do_not_watch_on_every_connection() {
+        let streams = Streams::of_events();
+        let enter = || streams.enter(&Subject::guest(), JobId::random());
+        let mut held: Vec<_> = (0..MAX_STREAMS_OF_GUESTS).map(|_| enter().unwrap()).collect();
+        assert!(enter().is_none());
+        assert!(streams.enter(&Subject::unix(1, 1), JobId::random()).is_some());
+        held.pop();
+        assert!(enter().is_some());
     }
 
     #[test]

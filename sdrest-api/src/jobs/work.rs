@@ -158,4 +158,17 @@ impl WorkQueue {
     pub async fn has_blob(&self, key: String) -> Result<bool, StoreError> {
         self.shared.store.has_blob(key).await
     }
+
+    /// Whether no row names this blob of this attempt and none will.
+    pub async fn is_orphan(
+        &self,
+        key: String,
+        (job, attempt): (JobId, Attempt),
+    ) -> Result<bool, StoreError> {
+        // An attempt writes its blobs while it runs and names them as it ends: what is asked last sees the names
+        // of one that ended between the questions.
+        Ok(!self.has_blob(key.clone()).await?
+            && !self.is_running(job, attempt).await?
+            && !self.has_blob(key).await?)
+    }
 }

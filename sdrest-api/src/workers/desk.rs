@@ -130,7 +130,7 @@ impl Desk {
         let first = if any_started { None } else { sent.min().map(|(_, job)| job) };
         let blame = |flight: &Flight| match flight.started {
             true => Blame::Suspect { step: flight.progress.step },
-            false if first == Some(flight.job.id) => silent_death(flight.job.worker_deaths),
+            false if first == Some(flight.job.id) => Blame::Possible,
             false => Blame::Innocent,
         };
         flights.values().map(|flight| (flight.job.id, flight.job.attempt, blame(flight))).collect()
@@ -217,10 +217,4 @@ impl Drop for Rest {
         self.0.resting.fetch_sub(1, Ordering::Relaxed);
         self.0.changed();
     }
-}
-
-/// A worker died before it said what it had begun, and that may be its own doing. So no two such deaths in a row
-/// are at one place: only the bound for all deaths of a job counts them.
-fn silent_death(deaths_before: u32) -> Blame {
-    Blame::Suspect { step: deaths_before.wrapping_add(1) % 2 }
 }

@@ -1,7 +1,7 @@
 //! All workers as routes see them: what they can draw, how they are, and the verbs that operators have.
 
 use crate::{
-    images::{BlobStore, sweep::sweep_orphans},
+    images::{BlobStore, attempt_of, sweep::sweep_orphans},
     jobs::WorkQueue,
     workers::{
         board::Board,
@@ -17,11 +17,7 @@ use sdrest_proto::{
     transport::deadline,
     worker::WorkerClient,
 };
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long the models folder may take to read.
@@ -182,13 +178,15 @@ fn worker_name(socket: &Path) -> String {
         .map_or_else(|| "worker".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-async fn sweep(queue: WorkQueue, blobs: BlobStore) {
-    let start = SystemTime::now();
-    let named = |key| {
+pub(super) async fn sweep(queue: WorkQueue, blobs: BlobStore) {
+    let orphan = |key: String| {
         let queue = queue.clone();
-        async move { queue.has_blob(key).await.ok() }
+        async move {
+            let attempt = attempt_of(&key)?;
+            queue.is_orphan(key, attempt).await.ok()
+        }
     };
-    match sweep_orphans(&blobs, start, named).await {
+    match sweep_orphans(&blobs, orphan).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "pictures of unfinished attempts were removed"),
         Err(error) => tracing::warn!(%error, "the sweep of unfinished pictures stopped early"),

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 mod losses;
 mod several;
+mod sweep;
 
 struct Allowed;
 impl SubmitPermit for Allowed {}

@@ -250,6 +250,50 @@ async fn deaths_at_different_steps_are_taken_for_bad_luck_up_to_thirty() {
     }
 }
 
+/// Where a worker died without a word nobody knows the step, and one is not made up.
+#[tokio::test]
+async fn a_death_at_no_known_step_counts_among_all_deaths_only() {
+    let (_folder, store) = fresh().await;
+    let suspect = accept(&store, new_job(1, 20)).await;
+    for death in 1..=20 {
+        let job = claim(&store).await;
+        let became = store.requeue(job.id, job.attempt, Blame::Possible).await.unwrap();
+        assert_eq!(became, Requeued::Waiting, "death {death}");
+    }
+    for at_step_7 in 1..=3 {
+        let job = claim(&store).await;
+        let became = store.requeue(job.id, job.attempt, Blame::Suspect { step: 7 }).await.unwrap();
+        assert_eq!(became, if at_step_7 < 3 { Requeued::Waiting } else { Requeued::Quarantined });
+    }
+    let failed = store.job(suspect.id).await.unwrap().unwrap();
+    assert_eq!(failed.worker_deaths, 23);
+
+    accept(&store, new_job(1, 20)).await;
+    for death in 1..=30 {
+        let job = claim(&store).await;
+        let became = store.requeue(job.id, job.attempt, Blame::Possible).await.unwrap();
+        assert_eq!(became, if death < 30 { Requeued::Waiting } else { Requeued::Quarantined });
+        if death == 30 {
+            let fault = store.job(job.id).await.unwrap().unwrap().fault.unwrap();
+            assert!(!fault.message.contains("step"), "{}", fault.message);
+        }
+    }
+}
+
+/// One that came between does not make those at a step fewer.
+#[tokio::test]
+async fn a_death_at_no_known_step_hides_none_at_a_known_one() {
+    let (_folder, store) = fresh().await;
+    accept(&store, new_job(1, 20)).await;
+    let at_7 = Blame::Suspect { step: 7 };
+    let deaths = [at_7, Blame::Possible, at_7, Blame::Innocent, Blame::Possible, at_7];
+    for (place, blame) in deaths.into_iter().enumerate() {
+        let job = claim(&store).await;
+        let became = store.requeue(job.id, job.attempt, blame).await.unwrap();
+        assert_eq!(became, if place < 5 { Requeued::Waiting } else { Requeued::Quarantined });
+    }
+}
+
 #[tokio::test]
 async fn an_innocent_job_may_be_moved_for_ever() {
     let (_folder, store) = fresh().await;

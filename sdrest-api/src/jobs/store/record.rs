@@ -103,6 +103,9 @@ pub enum Finished {
 pub enum Blame {
     /// The worker died while this job was in a slot, with so many steps done; or it broke its word over it.
     Suspect { step: u32 },
+    /// The worker died before it said where it was, and this job may have been the cause: such a death counts among
+    /// all deaths of the job, and not among those at one step.
+    Possible,
     /// The job was still waiting in the worker, or the worker refused it for the moment.
     Innocent,
 }

@@ -167,7 +167,7 @@ pub(super) async fn fail(
 }
 
 const REQUEUE: &str = "BEGIN IMMEDIATE; \
-    UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + (?1 IS NOT NULL), \
+    UPDATE jobs SET state = 'queued', started = NULL, worker_deaths = worker_deaths + ?4, \
     deaths_there = CASE WHEN ?1 IS NULL THEN deaths_there WHEN death_step = ?1 THEN deaths_there + 1 ELSE 1 END, \
     death_step = coalesce(?1, death_step) \
     WHERE id = ?2 AND state = 'running' AND attempt = ?3 RETURNING worker_deaths, deaths_there";
@@ -178,14 +178,16 @@ pub(super) async fn requeue(
     attempt: Attempt,
     blame: Blame,
 ) -> Result<Requeued, StoreError> {
-    let step = match blame {
-        Blame::Suspect { step } => Some(step),
-        Blame::Innocent => None,
+    let (step, counts) = match blame {
+        Blame::Suspect { step } => (Some(step), true),
+        Blame::Possible => (None, true),
+        Blame::Innocent => (None, false),
     };
     let found = sqlx::query(REQUEUE)
         .bind(step)
         .bind(job.to_string())
         .bind(attempt.0)
+        .bind(counts)
         .fetch_all(&mut *writer)
         .await?;
     let outcome = match found.first() {
