@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Unit tests of a package run as the suite of its name; tests/ has one binary per suite.
 FULL_ONLY = {"gpu"}
 # Seconds for one test binary; one that hangs has no result line, and so has failed.
-PATIENCE = 1800
+PATIENCE = 2700
 # Each target of a fuzz binary runs for this long, in the CI size and in the full one, and on a busy machine for up to
 # this many times as long (tests/fuzz/campaign.rs).
 FUZZ_SECONDS = {"ci": 30, "full": 600}

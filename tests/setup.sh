@@ -39,5 +39,5 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo=(sudo)
 fi
 echo "setup: installing ${missing[*]}"
-"${sudo[@]}" apt-get -qq update
-"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+"${sudo[@]}" apt-get -qq -o Acquire::Retries=3 update
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends "${missing[@]}" >/dev/null

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, File, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -29,6 +30,11 @@ struct Place {
     serve: Option<Child>,
 }
 
+fn install(from: impl AsRef<OsStr>, to: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
 impl Place {
     fn new(conversation: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -43,7 +49,9 @@ impl Place {
         let place = Self { dir, serve: None };
         fs::create_dir_all(place.path("bin")).unwrap();
         fs::create_dir_all(place.path("models")).unwrap();
-        fs::copy(SDRESTCTL, place.path("bin/sdrestctl")).unwrap();
+        // By other programs: while this one holds a file open for writing, a child that another test starts has
+        // it open as well until it becomes its program, and what is written cannot be run.
+        install(SDRESTCTL, &place.path("bin/sdrestctl"));
         let waits = "#!/bin/sh\nexec sleep 600\n";
         for (name, script) in [
             ("sdrest-authd", AUTHD),
@@ -51,9 +59,9 @@ impl Place {
             ("sdrest-worker", waits),
             ("sdrest-conversation", conversation),
         ] {
-            let file = place.path("bin").join(name);
-            fs::write(&file, script).unwrap();
-            fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+            let text = place.path(name);
+            fs::write(&text, script).unwrap();
+            install(text, &place.path("bin").join(name));
         }
         place
     }
@@ -153,12 +161,22 @@ fn holds_secret(pid: u32) -> bool {
         .any(|target| target.to_string_lossy().contains("sdrest-jwt-secret"))
 }
 
+/// The programs that have the secret open, by name.
+fn who_has_secret(place: &Place) -> Vec<String> {
+    let holders = place.processes().into_iter().filter(|pid| holds_secret(*pid));
+    let names = holders.map(|pid| {
+        let command = proc_file(pid, "cmdline");
+        let program = command.split('\0').next().unwrap_or_default();
+        program.rsplit('/').next().unwrap_or_default().to_owned()
+    });
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Nothing of the secret is in what other users can read, and only serve and authd have it at all.
 fn assert_hidden(place: &Place, log: &str) {
     assert!(!log.contains(SECRET), "the secret is in the log:\n{log}");
     assert!(log.contains(&format!("secret of {} bytes", SECRET.len())), "{log}");
     assert!(log.contains("--jwt-secret-fd 9"), "{log}");
-    let mut names = BTreeSet::new();
     let processes = place.processes();
     assert!(processes.len() >= 3, "{processes:?}");
     for pid in processes {
@@ -166,15 +184,13 @@ fn assert_hidden(place: &Place, log: &str) {
             let text = proc_file(pid, file);
             assert!(!text.contains(SECRET), "the secret is in /proc/{pid}/{file}: {text}");
         }
-        if holds_secret(pid) {
-            let command = proc_file(pid, "cmdline");
-            names.insert(command.split('\0').next().unwrap_or_default().to_owned());
-        }
     }
-    // The script of authd has become `sleep`.
-    let names: Vec<&str> =
-        names.iter().map(|name| name.rsplit('/').next().unwrap_or_default()).collect();
-    assert_eq!(names, ["sdrestctl", "sleep"], "who has the secret");
+    // The script of authd becomes `sleep`, a moment after it said what it was told.
+    let until = Instant::now() + Duration::from_secs(20);
+    while who_has_secret(place) != ["sdrestctl", "sleep"] && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(who_has_secret(place), ["sdrestctl", "sleep"], "who has the secret");
 }
 
 #[test]

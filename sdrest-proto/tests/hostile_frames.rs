@@ -88,7 +88,7 @@ async fn client(path: &std::path::Path) -> AskedClient {
 }
 
 async fn asks(client: &AskedClient) {
-    client.health(deadline(Duration::from_secs(5))).await.unwrap();
+    client.health(deadline(Duration::from_secs(20))).await.unwrap();
 }
 
 /// A raw connection that has said a proper hello.
@@ -130,7 +130,7 @@ async fn is_closed_after(path: &std::path::Path, bytes: &[u8]) -> bool {
     let mut stream = raw(path).await;
     stream.write_all(bytes).await.unwrap();
     let mut rest = Vec::new();
-    timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+    timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await.is_ok()
 }
 
 #[tokio::test]
@@ -139,10 +139,10 @@ async fn an_honest_request_in_raw_bytes_is_answered() {
     let mut stream =
         tokio_util::codec::LengthDelimitedCodec::builder().new_framed(raw(&fixture.path).await);
     stream
-        .send(tokio_util::bytes::Bytes::from(request_with(Duration::from_secs(5))))
+        .send(tokio_util::bytes::Bytes::from(request_with(Duration::from_secs(20))))
         .await
         .unwrap();
-    assert!(timeout(Duration::from_secs(5), stream.next()).await.unwrap().unwrap().is_ok());
+    assert!(timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap().is_ok());
 }
 
 #[tokio::test]

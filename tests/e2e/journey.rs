@@ -171,7 +171,7 @@ fn events_tell_progress_and_the_end_once() -> Result<()> {
     let _alone = alone();
     let mut stack = Stack::builder().auth_none().start()?;
     let api = stack.api();
-    let id = api.submit(&drawing(3, 30))?;
+    let id = api.submit(&drawing(3, 150))?;
     let path = format!("/api/v1/jobs/{id}/events");
     let stream = api.get(&path)?;
     ensure!(

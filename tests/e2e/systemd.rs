@@ -200,7 +200,7 @@ END
          systemctl restart sdrest-authd sdrest-worker@0 sdrest-api
          echo 'a password of carol' | sdrestctl user add carol --password-stdin",
     ])?;
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(180);
     let login = loop {
         let body = json!({ "username": "carol", "password": "a password of carol" });
         let login = machine.http("/auth/login", None, Some(&body))?;

@@ -64,7 +64,7 @@ pub fn of_stack(dir: &Path) -> Vec<Process> {
 
 fn belongs(pid: i32, dir: &Path) -> bool {
     let folder = dir.to_string_lossy();
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&of_any_thread(pid, "mountinfo")).into_owned();
     // The fourth field is the mounted folder within its file system, the fifth where it is mounted. On another
     // file system than the root's the fourth is shorter than the path outside.
     let over_etc = mounts.lines().any(|line| {
@@ -77,21 +77,36 @@ fn belongs(pid: i32, dir: &Path) -> bool {
 }
 
 fn command(pid: i32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes
+    of_any_thread(pid, "cmdline")
         .split(|byte| *byte == 0)
         .filter(|word| !word.is_empty())
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect()
 }
 
-/// Nothing where it is gone, or a zombie that nobody has waited for yet.
+/// The threads of a process, its first among them.
+fn threads(pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// A file of /proc of the first thread that shows it. In a process that is being killed the first thread is often
+/// the first to go, while another holds its memory and then its files.
+fn of_any_thread(pid: i32, file: &str) -> Vec<u8> {
+    let read = |path: String| fs::read(path).ok().filter(|bytes| !bytes.is_empty());
+    let of_thread = |thread: &String| read(format!("/proc/{pid}/task/{thread}/{file}"));
+    read(format!("/proc/{pid}/{file}"))
+        .or_else(|| threads(pid).iter().find_map(of_thread))
+        .unwrap_or_default()
+}
+
+/// Nothing where it is gone, or a zombie of which no thread is left and that nobody has waited for yet.
 fn look(pid: i32) -> Option<Process> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
-    if field("State")?.starts_with('Z') {
+    if field("State")?.starts_with('Z') && threads(pid).len() < 2 {
         return None;
     }
     Some(Process {

@@ -36,10 +36,12 @@ fn a_stack_signs_in_draws_and_leaves_nothing() {
             .into();
         assert_eq!(uids, [60701, 60702, 60703], "each under its own user");
     }
-    assert!(
-        stack.process(Program::Conversation).is_none(),
-        "a conversation program outlived its login"
-    );
+    // It ends after its last word, on which the login was answered.
+    stack
+        .wait_until("no conversation program outlives its login", Duration::from_secs(30), || {
+            stack.process(Program::Conversation).is_none().then_some(())
+        })
+        .unwrap();
     assert!(stack.stop().unwrap().success(), "{}", stack.log());
     assert!(!stack.log().contains(ALICE.password), "a password is in the log");
 }

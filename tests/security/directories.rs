@@ -40,9 +40,9 @@ slapadd -f /srv/ldap/slapd.conf -l /srv/ldap/people.ldif
 systemd-run --quiet --unit=test-slapd slapd -f /srv/ldap/slapd.conf -h ldap://127.0.0.1:389/ -d 0
 printf 'uid nslcd\ngid nslcd\nuri ldap://127.0.0.1/\nbase dc=sd,dc=test\nbind_timelimit 2\ntimelimit 2\nreconnect_retrytime 2\n' >/etc/nslcd.conf
 sed -i -E 's/^(passwd|group|shadow):.*/\1: files ldap/' /etc/nsswitch.conf
-for _ in $(seq 50); do ldapsearch -x -H ldap://127.0.0.1/ -b dc=sd,dc=test >/dev/null 2>&1 && break; sleep 0.1; done
+for _ in $(seq 300); do ldapsearch -x -H ldap://127.0.0.1/ -b dc=sd,dc=test >/dev/null 2>&1 && break; sleep 0.1; done
 systemctl restart nslcd
-for _ in $(seq 50); do getent passwd lucy >/dev/null && exit 0; sleep 0.1; done
+for _ in $(seq 300); do getent passwd lucy >/dev/null && exit 0; sleep 0.1; done
 echo 'nslcd does not know lucy' >&2
 exit 1
 "#;

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub(crate) struct Place {
     _dir: TempDir,
     pub(crate) etc: PrivateEtc,
+    /// Folders of libraries that modules need and this machine does not have.
+    libraries: Vec<String>,
 }
 
 impl Place {
@@ -28,7 +30,23 @@ impl Place {
         }
         let dir = tempfile::Builder::new().prefix("sdrest-security-").tempdir().unwrap();
         let etc = PrivateEtc::make(dir.path()).unwrap();
-        Some(Self { _dir: dir, etc })
+        Some(Self { _dir: dir, etc, libraries: Vec::new() })
+    }
+
+    /// Has every program of this place find a library of a Debian package, which need not be installed. False, and
+    /// the reason told, where it is not to be had.
+    pub(crate) fn has_library(&mut self, package: &str, library: &str) -> bool {
+        let Some(found) = file_of(package, library) else { return false };
+        self.libraries.push(found.parent().unwrap().display().to_string());
+        true
+    }
+
+    /// What is put before a program so that it finds them.
+    pub(crate) fn with_libraries(&self) -> Vec<String> {
+        if self.libraries.is_empty() {
+            return Vec::new();
+        }
+        vec!["env".to_owned(), format!("LD_LIBRARY_PATH={}", self.libraries.join(":"))]
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -105,11 +123,6 @@ pub(crate) fn module_of(package: &str, module: &str) -> Option<PathBuf> {
     file_of(package, &format!("security/{module}"))
 }
 
-/// A library of a Debian package, likewise.
-pub(crate) fn library_of(package: &str, library: &str) -> Option<PathBuf> {
-    file_of(package, library)
-}
-
 fn file_of(package: &str, file: &str) -> Option<PathBuf> {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -124,7 +137,8 @@ fn file_of(package: &str, file: &str) -> Option<PathBuf> {
         return Some(found);
     }
     fs::create_dir_all(&folder).unwrap();
-    let script = "cd \"$1\" && apt-get -q download \"$2\" && dpkg -x ./*.deb .";
+    let script =
+        "cd \"$1\" && apt-get -q -o Acquire::Retries=3 download \"$2\" && dpkg -x ./*.deb .";
     let _ = Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(&folder)

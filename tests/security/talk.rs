@@ -69,7 +69,9 @@ impl Talk {
         let (stream, other) = UnixStream::pair().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let program = programs::find("sdrest-conversation").unwrap();
-        let mut words: Vec<std::ffi::OsString> = launch.wrapper.iter().map(Into::into).collect();
+        let mut words: Vec<std::ffi::OsString> =
+            place.with_libraries().into_iter().map(Into::into).collect();
+        words.extend(launch.wrapper.iter().map(Into::into));
         words.push(program.into());
         let child = place
             .etc

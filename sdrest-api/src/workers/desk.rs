@@ -7,7 +7,7 @@ use sdrest_proto::{
     worker::SubmitJob,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -38,6 +38,8 @@ pub(crate) struct Flight {
 /// All jobs at one worker.
 pub(crate) struct Desk {
     flights: Mutex<BTreeMap<JobId, Flight>>,
+    /// Jobs that the worker is told to stop and has not answered for.
+    stopping: Mutex<BTreeSet<JobId>>,
     /// Counts what the worker was sent.
     sent: AtomicU64,
     /// Places that stay taken a while after their job came back unasked.
@@ -51,6 +53,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         Self {
             flights: Mutex::new(BTreeMap::new()),
+            stopping: Mutex::new(BTreeSet::new()),
             sent: AtomicU64::new(0),
             resting: AtomicUsize::new(0),
             ticked: Mutex::new(None),
@@ -60,6 +63,10 @@ impl Desk {
 
     fn flights(&self) -> MutexGuard<'_, BTreeMap<JobId, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) {
@@ -136,10 +143,11 @@ impl Desk {
         flights.values().map(|flight| (flight.job.id, flight.job.attempt, blame(flight))).collect()
     }
 
-    /// What was not sent over this connection yet.
+    /// What was not sent over this connection yet and may be.
     pub(crate) fn unsent(&self, connection: u64) -> Vec<SubmitJob> {
-        let flights = self.flights();
+        let (flights, stopping) = (self.flights(), self.stopped());
         let unsent = flights.values().filter(|flight| flight.sent_in != connection);
+        let unsent = unsent.filter(|flight| !stopping.contains(&flight.job.id));
         let submits = unsent.map(|flight| SubmitJob {
             job: flight.job.id,
             attempt: flight.job.attempt,
@@ -170,6 +178,17 @@ impl Desk {
         let flights = self.flights();
         let taken = flights.len() + self.resting.load(Ordering::Relaxed);
         (taken, flights.values().any(|flight| flight.job.worker_deaths > 0))
+    }
+
+    /// Holds a job back until the guard is dropped, or gives nothing where the job is here already. An interrupt names
+    /// no attempt, and a worker may do what it is told in another order: while one is under way, the job must not be
+    /// sent again.
+    pub(crate) fn stop(self: &Arc<Self>, job: JobId) -> Option<Stopping> {
+        let (flights, mut stopping) = (self.flights(), self.stopped());
+        if flights.contains_key(&job) || !stopping.insert(job) {
+            return None;
+        }
+        Some(Stopping(Arc::clone(self), job))
     }
 
     /// Takes a place until the guard is dropped: a worker that gives back whatever it gets cannot run through
@@ -206,6 +225,16 @@ impl Desk {
         if let Some(before) = before {
             queue.observe_pace(cost, now - before);
         }
+    }
+}
+
+/// A job that the worker is being told to stop.
+pub(crate) struct Stopping(Arc<Desk>, JobId);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.stopped().remove(&self.1);
+        self.0.changed();
     }
 }
 

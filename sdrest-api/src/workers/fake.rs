@@ -18,7 +18,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tarpc::{
     context::Context,
@@ -70,7 +70,10 @@ struct State {
     sequence: u64,
     attempts: HashMap<JobId, Attempt>,
     most_at_once: usize,
-    polls: usize,
+    /// When its events were asked for.
+    polls: Vec<Instant>,
+    /// The newest event that was acknowledged.
+    heard: u64,
     health_calls: usize,
     connections: usize,
     submits: usize,
@@ -153,7 +156,7 @@ impl FakeWorker {
         let mut state = self.state.lock().unwrap();
         state.sequence += 1;
         let sequence = state.sequence;
-        if event.is_last() {
+        if event.is_last() && state.attempts.get(&job) == Some(&attempt) {
             state.attempts.remove(&job);
         }
         state.events.push(WorkerEvent { sequence, job, attempt, event });
@@ -173,7 +176,18 @@ impl FakeWorker {
     /// How often its events and its health were asked for.
     pub(super) fn calls(&self) -> (usize, usize) {
         let state = self.state.lock().unwrap();
-        (state.polls, state.health_calls)
+        (state.polls.len(), state.health_calls)
+    }
+
+    /// When its events were asked for.
+    pub(super) fn polls(&self) -> Vec<Instant> {
+        self.state.lock().unwrap().polls.clone()
+    }
+
+    /// Whether it has told something, and all of that was taken in.
+    pub(super) fn is_heard(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.sequence > 0 && state.heard == state.sequence
     }
 
     /// How often it was connected to, and how often it was given a job.
@@ -210,8 +224,10 @@ impl FakeWorker {
                 return;
             }
             self.emit(job, attempt, JobEvent::Step { step, steps });
+            // It goes on telling of itself, as a job does that takes very long.
             while self.mood == Mood::Hangs && self.works_on(job, attempt) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.emit(job, attempt, JobEvent::Step { step, steps });
             }
         }
         let count = request.num_images.get();
@@ -289,7 +305,11 @@ impl Worker for FakeWorker {
     }
 
     async fn next_events(self, _: Context, after: u64, wait_ms: u32) -> EventPage {
-        self.state.lock().unwrap().polls += 1;
+        {
+            let mut state = self.state.lock().unwrap();
+            state.polls.push(Instant::now());
+            state.heard = state.heard.max(after);
+        }
         if self.mood == Mood::Babbles {
             return EventPage { incarnation: self.incarnation, events: Vec::new() };
         }
@@ -307,6 +327,17 @@ impl Worker for FakeWorker {
     }
 
     async fn interrupt(self, _: Context, job: JobId) -> bool {
+        // Each verb is a task of its own, here and in the real worker: one that came later may be done first. If the
+        // job is sent again, this one comes after it.
+        if matches!(self.mood, Mood::Lies(_)) {
+            let submits = self.meetings().1;
+            for _ in 0..50 {
+                if self.meetings().1 > submits {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
         let attempt = self.state.lock().unwrap().attempts.get(&job).copied();
         if let Some(attempt) = attempt {
             self.emit(job, attempt, JobEvent::Interrupted);

@@ -71,11 +71,10 @@ impl Reader {
         }
     }
 
-    /// A job that nobody here waits for: of an attempt that was given up, or of an earlier run of the server.
-    /// An interrupt names no attempt; so it is on its way before this connection can send the job again, and it
-    /// is not sent at all where the job has come back meanwhile.
+    /// A job that nobody here waits for: of an attempt that was given up, or of an earlier run of the server. It is
+    /// not stopped where it has come back meanwhile, and does not come back before it is stopped.
     async fn stop_stray(&self, link: &Link, job: JobId) -> Result<(), LinkError> {
-        if !self.desk.holds(job) {
+        if let Some(_stopping) = self.desk.stop(job) {
             link.client.interrupt(deadline(PATIENCE), job).await?;
         }
         Ok(())

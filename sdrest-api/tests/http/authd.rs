@@ -22,7 +22,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -66,6 +66,8 @@ pub(crate) struct Asked {
     pub(crate) check_key: AtomicU32,
     pub(crate) introspect: AtomicU32,
     pub(crate) revocations: AtomicU32,
+    /// The newest list that somebody has taken in: it asks for what comes after it.
+    pub(crate) followed: AtomicU64,
 }
 
 impl TestAuthd {
@@ -161,12 +163,20 @@ impl TestAuthd {
         key
     }
 
-    /// Tells everybody that something was revoked.
-    pub(crate) fn announce(&self, change: impl FnOnce(&mut Revocations)) {
+    /// Tells everybody that something was revoked, and gives the number of that list.
+    pub(crate) fn announce(&self, change: impl FnOnce(&mut Revocations)) -> u64 {
+        let mut version = 0;
         self.revoked.send_modify(|news| {
             news.version += 1;
+            version = news.version;
             change(news);
         });
+        version
+    }
+
+    /// Whether the front end has taken in the list of this number.
+    pub(crate) fn is_followed(&self, version: u64) -> bool {
+        self.asked.followed.load(Ordering::SeqCst) >= version
     }
 
     fn grant(&self, username: &str) -> Grant {
@@ -389,6 +399,7 @@ impl Authd for TestAuthd {
 
     async fn revocations(self, _: Context, after: u64, wait_ms: u32) -> Revocations {
         self.asked.revocations.fetch_add(1, Ordering::SeqCst);
+        self.asked.followed.fetch_max(after, Ordering::SeqCst);
         let mut news = self.revoked.subscribe();
         let patience = Duration::from_millis(u64::from(wait_ms));
         let _ = tokio::time::timeout(patience, news.wait_for(|news| news.version > after)).await;

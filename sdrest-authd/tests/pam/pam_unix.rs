@@ -147,7 +147,7 @@ async fn inside() {
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
     let setup = Setup {
         service: "stable-diffusion-rest",
-        config: "throttle = false\nstep_deadline_seconds = 2",
+        config: "throttle = false\nstep_deadline_seconds = 6",
         conversation_flags: &[],
         authd_uid: account_for_authd(),
         wrapper: &wrapper,
@@ -203,7 +203,7 @@ async fn inside() {
     let (code, took) = login(&hanging.client().await, "good", "right horse").await;
     eprintln!("hanging      {code:22} {:4} ms", took.as_millis());
     assert_eq!(code, "AUTH_TIMEOUT");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert_eq!(left_running("sleep 876543"), Vec::<String>::new());
     assert_eq!(left_running("/etc/hang"), Vec::<String>::new());
     assert_eq!(login(&client, "good", "right horse").await.0, "ok");
@@ -249,7 +249,7 @@ fn members_of_the_group_administrate(stack: &Stack) {
     let (good, system) = (42_001, 42);
     assert!(may(good), "good is in the group");
     assert!(!may(system) && !may(42_002), "others are not");
-    let log = stack.log_with("peer_refused");
+    let log = stack.log_with("uid 42002");
     assert!(log.contains("peer_refused") && log.contains("uid 42002"), "{log}");
     let group = fs::read_to_string("/etc/group").unwrap();
     fs::write("/etc/group.new", group.replace(":43000:good", ":43000:expired")).unwrap();

@@ -189,8 +189,11 @@ fn a_model_that_came_while_another_was_hashed_is_hashed_too() {
     unet.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     unet.write_all(header.as_bytes()).unwrap();
     unet.set_len(8 + header.len() as u64 + (1 << 30)).unwrap();
+    // `late` is ready beside it, so that it comes at once: a copy may take longer than the hash.
+    let beside = tempfile::tempdir().unwrap();
+    add(beside.path(), "late");
     let (mut engine, news) = engine(&[folder.path()], 1);
-    add(folder.path(), "late");
+    fs::rename(beside.path().join("late"), folder.path().join("late")).unwrap();
     engine.refresh().unwrap();
     assert_eq!(info(&mut engine, "large").hash, None, "it is hashed still");
     assert_eq!(hash(&mut engine, &news, "late").len(), 10);

@@ -166,8 +166,8 @@ async fn a_job_becomes_pictures() {
 
 #[tokio::test]
 async fn attempts_fence() {
-    let stack = start_fake(5).await;
-    let mut submitted = job(150, 1);
+    let stack = start_fake(20).await;
+    let mut submitted = job(150, 8);
     submitted.attempt = Attempt(2);
     let id = submitted.job;
     for _ in 0..2 {
@@ -197,8 +197,8 @@ async fn attempts_fence() {
 
 #[tokio::test]
 async fn an_interrupt_ends_a_job_and_frees_its_slot() {
-    let stack = start_fake(5).await;
-    let (long, short) = (job(150, 1), job(1, 1));
+    let stack = start_fake(20).await;
+    let (long, short) = (job(150, 8), job(1, 1));
     stack.client.submit(context(), long.clone()).await.unwrap().unwrap();
     read_until(&stack.client, |event| matches!(event.event, JobEvent::Step { .. })).await;
     assert!(stack.client.interrupt(context(), long.job).await.unwrap());
@@ -215,7 +215,7 @@ async fn an_interrupt_ends_a_job_and_frees_its_slot() {
 
 #[tokio::test]
 async fn a_short_job_of_another_share_overtakes_a_long_one() {
-    let stack = start_fake(2).await;
+    let stack = start_fake(20).await;
     let (long, mut short) = (job(150, 8), job(4, 1));
     short.share = 2;
     stack.client.submit(context(), long.clone()).await.unwrap().unwrap();
@@ -228,8 +228,8 @@ async fn a_short_job_of_another_share_overtakes_a_long_one() {
 #[tokio::test]
 async fn a_full_worker_says_when_to_come_again() {
     let limits = Limits { active: 1, waiting: 2, ..Limits::default() };
-    let stack = start(limits, || FakeEngine::new(Duration::from_millis(5))).await;
-    let running = job(150, 1);
+    let stack = start(limits, || FakeEngine::new(Duration::from_millis(20))).await;
+    let running = job(150, 8);
     stack.client.submit(context(), running.clone()).await.unwrap().unwrap();
     read_until(&stack.client, |event| event.event == JobEvent::Started).await;
     for _ in 0..2 {

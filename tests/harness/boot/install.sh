@@ -21,7 +21,7 @@ echo 'alice:wonderland' | chpasswd
 echo 'bob:builder' | chpasswd
 systemctl daemon-reload
 systemctl start sdrest.target
-for _ in $(seq 300); do
+for _ in $(seq 1200); do
     systemctl is-active --quiet sdrest-api sdrest-authd sdrest-worker@0 &&
         curl -fsS --unix-socket /run/sdrest-http/http.sock http://localhost/api/health >/dev/null 2>&1 && exit 0
     sleep 0.1

@@ -17,9 +17,12 @@ fi
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)
 [ -n "$mirror" ] || { echo "boot: apt names no package mirror" >&2; exit 1; }
 echo "boot: making a Debian 12 root in $root (a minute or two, once)"
-# Under `make`, debootstrap must not see make's own variables.
-env -u MAKEFLAGS -u MFLAGS debootstrap --variant=minbase --include="$packages" bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
-    { tail -n 20 "$cache/debootstrap.log" >&2; exit 1; }
+# Under `make`, debootstrap must not see make's own variables. A connection may break: it is tried twice.
+bootstrap() {
+    rm -rf "$root"
+    env -u MAKEFLAGS -u MFLAGS debootstrap --variant=minbase --include="$packages" bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1
+}
+bootstrap || bootstrap || { tail -n 20 "$cache/debootstrap.log" >&2; exit 1; }
 rm -rf "$root"/var/cache/apt/archives/*.deb
 tar -C "$root" -cf "$cache/debian-root.tar.part" .
 mv "$cache/debian-root.tar.part" "$cache/debian-root.tar"

@@ -19,9 +19,8 @@ async fn a_job_that_kills_workers_while_it_begins_is_given_up() {
     let poison = api.submit(new_job(1, 20)).await;
     for incarnation in 2..=4 {
         let current = &worker;
-        api.until("the worker has the job", async || current.worker.jobs() == 1).await;
-        // Its word that the job has begun is on its way.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let begun = async || current.worker.jobs() == 1 && current.worker.is_heard();
+        api.until("its word that the job has begun has arrived", begun).await;
         worker = reborn(worker, &socket, incarnation, Mood::Loads).await;
     }
     let failed = api.ended(&poison).await;
