@@ -34,7 +34,7 @@ fn table() -> Vec<(Rule, UtoipaMethodRouter<App>)> {
     let views = Rule::needs(ModelsView).public_able();
     let own_jobs = Rule::needs(QueueViewOwn);
     let one_job = own_jobs.guests_job();
-    // A key that may only look must not end anything.
+    // A key that may only look must not end or delete anything.
     let ends_job = Rule::needs(Generate).guests_job();
     let own_keys = Rule::needs(KeysOwn);
     let manages = Rule::needs(ModelsManage);
@@ -77,7 +77,9 @@ fn table() -> Vec<(Rule, UtoipaMethodRouter<App>)> {
         (one_job, routes!(jobs::events)),
         (own_jobs.public_able(), routes!(queue::status)),
         (one_job, routes!(queue::job)),
+        (own_jobs, routes!(images::list)),
         (one_job, routes!(images::file)),
+        (ends_job, routes!(images::delete)),
         (one_job, routes!(images::metadata)),
     ]
 }

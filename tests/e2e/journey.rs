@@ -3,12 +3,13 @@
 use crate::{alone, drawing};
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Stack,
+    Job, Program, Stack,
     etc::{ALICE, BOB, service},
     is_root, skip,
 };
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -284,4 +285,54 @@ fn what_a_client_asks_first_is_there() -> Result<()> {
     ensure!(document["paths"].as_object().map(serde_json::Map::len) > Some(20), "few routes");
     stack.stop()?;
     Ok(())
+}
+
+#[test]
+fn a_deleted_picture_is_gone_for_good_and_the_others_are_listed() -> Result<()> {
+    let _alone = alone();
+    let mut stack = Stack::builder().auth_pam().start()?;
+    let alice = stack.api().login(ALICE.name, ALICE.password)?;
+    let (first, second) = (alice.submit(&drawing(1, 2))?, alice.submit(&drawing(2, 2))?);
+    let (first, second) = (alice.wait(&first, PATIENCE)?, alice.wait(&second, PATIENCE)?);
+    let listed = || -> Result<Vec<String>> {
+        let list = alice.get("/api/v1/images")?.expect(200)?;
+        let images = list["images"].as_array().context("no list")?;
+        Ok(images.iter().filter_map(|image| image["id"].as_str().map(str::to_owned)).collect())
+    };
+    let id = |job: &Job| job.body["images"][0]["id"].as_str().map(str::to_owned);
+    let (old, new) = (id(&first).context("no picture")?, id(&second).context("no picture")?);
+    ensure!(listed()? == [new.clone(), old.clone()], "{:?}", listed()?);
+    let path = format!("/api/v1/images/{old}");
+    if is_root() {
+        let bob = stack.api().login(BOB.name, BOB.password)?;
+        ensure!(bob.delete(&path)?.status == 404, "bob deletes alice's");
+        ensure!(bob.get("/api/v1/images")?.expect(200)?["images"] == json!([]), "bob sees alice's");
+    }
+    ensure!(alice.delete(&path)?.status == 204, "it is not deleted");
+    // The front end's sandbox lets it: no file is left for the next start to find.
+    let mut files = files_below(&stack.state_dir())?;
+    files.retain(|name| name.contains(".png"));
+    ensure!(files.len() == 1 && files[0].contains(&new), "{files:?}");
+    let api = stack.kill(Program::Api, Signal::SIGKILL)?;
+    stack.wait_for_new(Program::Api, api)?;
+    stack.wait_healthy()?;
+    ensure!(listed()? == [new], "{:?}", listed()?);
+    ensure!(alice.get(&path)?.status == 404, "it came back");
+    ensure!(alice.picture(&second, 0)?.starts_with(b"\x89PNG"), "the other one is gone");
+    stack.stop()?;
+    Ok(())
+}
+
+/// The names of all files below a folder.
+fn files_below(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else {
+            files.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(files)
 }

@@ -4,14 +4,15 @@
 use super::{
     answers::{ImageAnswer, ParamsAnswer, seconds},
     jobs::{failed, owned},
+    page::page,
 };
 use crate::{
     app::App,
-    auth::Viewer,
-    edge::{PathId, Query},
+    auth::{Authenticated, User, Viewer},
+    edge::{Fields, FromFields, PathId, Query},
     error::{ApiError, ErrorBody},
     images::read_parameters,
-    jobs::{ImageRecord, JobError},
+    jobs::{ImageRecord, JobError, Page, Scope},
 };
 use axum::{
     Json,
@@ -89,8 +90,9 @@ fn has_it(headers: &HeaderMap, tag: &str) -> bool {
     tags.any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
 }
 
+/// A picture in a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct MetadataAnswer {
+pub struct ImageEntry {
     #[serde(flatten)]
     pub image: ImageAnswer,
     /// The job that made it.
@@ -101,6 +103,84 @@ pub struct MetadataAnswer {
     pub bytes: u64,
     /// Unix seconds.
     pub created: f64,
+}
+
+impl From<&ImageRecord> for ImageEntry {
+    fn from(image: &ImageRecord) -> Self {
+        Self {
+            image: ImageAnswer::from(image),
+            job: image.job.to_string(),
+            index: image.index,
+            bytes: image.bytes,
+            created: seconds(image.created),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImageList {
+    /// Newest first.
+    pub images: Vec<ImageEntry>,
+    /// Give it as `before` for the next page; null on the last.
+    pub next: Option<String>,
+}
+
+/// Which part of the list.
+#[derive(Debug)]
+pub struct ListQuery(Page<ImageId>);
+
+impl FromFields for ListQuery {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        page(fields, "a picture's id").map(Self)
+    }
+}
+
+/// The caller's pictures, newest first.
+#[utoipa::path(get, path = "/images", tag = "images",
+    params(("limit" = Option<u32>, Query, description = "1 to 200, 50 by default"),
+        ("before" = Option<String>, Query, description = "only older ones than this picture")),
+    responses((status = 200, body = ImageList), (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn list(
+    State(app): State<App>,
+    user: Authenticated<User>,
+    Query(ListQuery(page)): Query<ListQuery>,
+) -> Result<Json<ImageList>, ApiError> {
+    if user.is_guest() {
+        // All guests are one owner: each sees only what it has the secret of.
+        return Ok(Json(ImageList { images: Vec::new(), next: None }));
+    }
+    let page = app.queue.images(owned(&user), page).await.map_err(failed)?;
+    let images = page.images.iter().map(|found| ImageEntry::from(&found.image)).collect();
+    Ok(Json(ImageList { images, next: page.next.map(|id| id.to_string()) }))
+}
+
+/// Delete a picture: its file and what is known of it. Its job stays, without it.
+#[utoipa::path(delete, path = "/images/{id}", tag = "images", params(("id" = String, Path)),
+    responses((status = 204, description = "It is gone"),
+        (status = "default", description = "Any error", body = ErrorBody)))]
+pub async fn delete(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId<ImageId>,
+) -> Result<StatusCode, ApiError> {
+    picture(&app, &viewer, id).await?;
+    // A task of its own: a caller that hangs up in between must not leave the file behind.
+    let (queue, blobs, owner) = (app.queue, app.blobs, viewer.user().subject().clone());
+    let deleted = tokio::spawn(async move {
+        let image = queue.delete_image(Scope::Owner(&owner), id).await?;
+        if let Err(error) = blobs.delete(&image.key).await {
+            tracing::warn!(%error, image = %id, "the file of a deleted picture is left to the next start");
+        }
+        Ok(())
+    });
+    deleted.await.map_err(ApiError::internal)?.map_err(failed)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MetadataAnswer {
+    #[serde(flatten)]
+    pub image: ImageEntry,
     /// The text in the file, in A1111's format.
     pub parameters: Option<String>,
     pub params: ParamsAnswer,
@@ -121,11 +201,7 @@ pub async fn metadata(
     let head = head.ok_or_else(|| gone(&image))?;
     let parameters = read_parameters(&head).map_err(ApiError::internal)?;
     Ok(Json(MetadataAnswer {
-        image: ImageAnswer::from(&image),
-        job: image.job.to_string(),
-        index: image.index,
-        bytes: image.bytes,
-        created: seconds(image.created),
+        image: ImageEntry::from(&image),
         parameters,
         params: ParamsAnswer::from(&job.request),
     }))

@@ -4,6 +4,7 @@
 use super::{
     answers::{JobAnswer, JobList, JobWrapped},
     conversations::wait_seconds,
+    page::page,
     stream::sse_for,
 };
 use crate::{
@@ -26,7 +27,6 @@ use std::time::Duration;
 
 /// The longest wait, in seconds.
 const MAX_WAIT: i64 = 60;
-const DEFAULT_LIMIT: u32 = 50;
 
 /// The caller's own things.
 pub(super) fn owned(user: &User) -> Scope<'_> {
@@ -64,24 +64,14 @@ pub struct ListQuery(Page<JobId>);
 
 impl FromFields for ListQuery {
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
-        let max = Page::<JobId>::MAX_LIMIT;
-        let bounds = format!("between 1 and {max}");
-        let limit = fields.integer("limit", &bounds)?.unwrap_or(i64::from(DEFAULT_LIMIT));
-        let within = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
-        let limit = within.ok_or_else(|| fields.wrong("limit", &bounds, &limit.to_string()))?;
-        let before = match fields.text("before")? {
-            None => None,
-            Some(text) => Some(
-                text.parse().map_err(|_| fields.wrong("before", "a job's id", &quote(&text)))?,
-            ),
-        };
+        let page = page(fields, "a job's id")?;
         let state = match fields.text("state")? {
             None => None,
             Some(text) => Some(text.parse::<JobState>().map_err(|_| {
                 fields.wrong("state", "queued, running, done, failed or cancelled", &quote(&text))
             })?),
         };
-        Ok(Self(Page { before, limit, state }))
+        Ok(Self(Page { state, ..page }))
     }
 }
 

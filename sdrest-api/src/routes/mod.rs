@@ -12,6 +12,7 @@ pub mod images;
 pub mod jobs;
 pub mod login_answer;
 pub mod models;
+mod page;
 pub mod queue;
 pub mod stream;
 pub mod system;

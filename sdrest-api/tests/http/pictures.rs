@@ -203,3 +203,103 @@ async fn equal_pictures_of_two_users_are_two_files() {
     assert_ne!(get(hers, &alice).await.status, 200, "it is gone");
     assert_eq!(get(his, &bob).await.body, two.body, "bob's went with it");
 }
+
+/// A token of this account.
+fn token_of(server: &Server, owner: &Subject) -> String {
+    let mut claims = claims(Role::User, SessionId::random(), now());
+    claims["sub"] = owner.as_str().into();
+    server.authd.sign(&claims)
+}
+
+async fn drawn(server: &Server, owner: &Subject) -> (Job, ImageId) {
+    let job = server.queue.submit(Allowed, new_job(owner.clone())).await.unwrap();
+    let image = finish(server, &job, b"a picture").await;
+    (job, image)
+}
+
+#[tokio::test]
+async fn a_list_of_pictures_has_the_callers_newest_first_and_goes_on() {
+    let server = Server::start(AuthMode::Pam).await;
+    let (alice, bob) = (Subject::unix(1000, 1), Subject::unix(1001, 1));
+    let token = token_of(&server, &alice);
+    let mut hers = Vec::new();
+    for round in 0..5 {
+        let (job, image) = drawn(&server, &alice).await;
+        hers.insert(0, (image.to_string(), job.id.to_string()));
+        if round % 2 == 0 {
+            drawn(&server, &bob).await;
+        }
+    }
+    let (mut listed, mut next, mut pages) = (Vec::new(), None::<String>, 0);
+    loop {
+        let before = next.map(|next| format!("&before={next}")).unwrap_or_default();
+        let answer = server.get(&format!("/api/v1/images?limit=2{before}"), Some(&token)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        for image in answer.body["images"].as_array().unwrap() {
+            let text = |member: &str| image[member].as_str().unwrap().to_owned();
+            assert_eq!(text("url"), format!("/api/v1/images/{}", text("id")));
+            assert_eq!((&image["index"], &image["bytes"]), (&0.into(), &9.into()));
+            assert!(image["created"].as_f64().is_some_and(|created| created > 1e9), "{image}");
+            listed.push((text("id"), text("job")));
+        }
+        next = answer.body["next"].as_str().map(str::to_owned);
+        pages += 1;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!((listed, pages), (hers, 3));
+    for (query, named) in [
+        ("limit=0", "`limit`"),
+        ("limit=201", "between 1 and 200"),
+        ("before=yesterday", "a picture's id"),
+        ("state=done", "unknown field \"state\""),
+    ] {
+        let answer = server.get(&format!("/api/v1/images?{query}"), Some(&token)).await;
+        assert!(answer.is(422, "VALIDATION_FAILED"), "{query}: {answer:?}");
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        assert!(message.contains(named), "{query}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_picture_is_gone_and_its_job_stays() {
+    let server = Server::start(AuthMode::Pam).await;
+    let (alice, bob) = (Subject::unix(1000, 1), Subject::unix(1001, 1));
+    let (token, stranger) = (token_of(&server, &alice), token_of(&server, &bob));
+    let (job, image) = drawn(&server, &alice).await;
+    let (_, other) = drawn(&server, &alice).await;
+    let (path, key) = (format!("/api/v1/images/{image}"), blob_key(job.id, Attempt(1), 0, image));
+    let delete = async |token: &str| server.call(Method::DELETE, &path, Some(token)).await;
+    assert!(delete(&stranger).await.is(404, "NOT_FOUND"));
+    assert!(server.blobs.get(&key).await.unwrap().is_some(), "a stranger deleted it");
+    assert_eq!(delete(&token).await.status, 204);
+    assert!(server.blobs.get(&key).await.unwrap().is_none(), "the file is there still");
+    for path in [path.clone(), format!("{path}/metadata")] {
+        assert!(server.get(&path, Some(&token)).await.is(404, "NOT_FOUND"), "{path}");
+    }
+    assert!(delete(&token).await.is(404, "NOT_FOUND"));
+    let answer = server.get(&format!("/api/v1/jobs/{}", job.id), Some(&token)).await;
+    assert_eq!(answer.body["job"]["state"], "done");
+    assert_eq!(answer.body["job"]["images"], serde_json::json!([]));
+    let listed = server.get("/api/v1/images", Some(&token)).await.body;
+    let ids: Vec<&str> =
+        listed["images"].as_array().unwrap().iter().filter_map(|one| one["id"].as_str()).collect();
+    assert_eq!(ids, [other.to_string()]);
+}
+
+/// All guests are one owner: who shows no job's secret is shown nobody's pictures, and deletes none.
+#[tokio::test]
+async fn a_guest_lists_and_deletes_nothing_of_other_guests() {
+    let mut authd = TestAuthd::new(AuthMode::Pam);
+    authd.description.public_paths = vec!["/".to_owned()];
+    let server = Server::with(authd).await;
+    let (job, image) = drawn(&server, &Subject::guest()).await;
+    let listed = server.get("/api/v1/images", None).await;
+    assert!(matches!(listed.status.as_u16(), 200 | 401), "{listed:?}");
+    assert!(!listed.body.to_string().contains(&image.to_string()), "{listed:?}");
+    let deleted = server.call(Method::DELETE, &format!("/api/v1/images/{image}"), None).await;
+    assert!(matches!(deleted.status.as_u16(), 401 | 404), "{deleted:?}");
+    let key = blob_key(job.id, Attempt(1), 0, image);
+    assert!(server.blobs.get(&key).await.unwrap().is_some(), "a guest deleted another's picture");
+}
