@@ -85,6 +85,29 @@ fn opening(opening: Opening) -> &'static str {
     }
 }
 
+/// Gives every operation a name of its own (OpenAPI 3.1 §4.8.10): its method and its path, which is short below `/api/v1`.
+pub fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let path =
+            path.strip_prefix("/api/v1").map_or_else(|| format!("/root{path}"), str::to_owned);
+        let words =
+            path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let noun = words.collect::<Vec<_>>().join("_");
+        let methods = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("delete", &mut item.delete),
+            ("patch", &mut item.patch),
+        ];
+        for (method, operation) in methods {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{noun}"));
+            }
+        }
+    }
+}
+
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch]
         .into_iter()

@@ -123,7 +123,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let all = OpenApiRouter::with_openapi(openapi::skeleton())
         .nest("/api/v1", native)
         .merge(documented(root_table()));
-    all.into_openapi()
+    let mut document = all.into_openapi();
+    openapi::name_operations(&mut document);
+    document
 }
 
 fn documented(table: Vec<(Rule, UtoipaMethodRouter<App>)>) -> OpenApiRouter<App> {

@@ -292,8 +292,8 @@ fn a_deleted_picture_is_gone_for_good_and_the_others_are_listed() -> Result<()> 
     let _alone = alone();
     let mut stack = Stack::builder().auth_pam().start()?;
     let alice = stack.api().login(ALICE.name, ALICE.password)?;
-    let (first, second) = (alice.submit(&drawing(1, 2))?, alice.submit(&drawing(2, 2))?);
-    let (first, second) = (alice.wait(&first, PATIENCE)?, alice.wait(&second, PATIENCE)?);
+    let first = alice.wait(&alice.submit(&drawing(1, 2))?, PATIENCE)?;
+    let second = alice.wait(&alice.submit(&drawing(2, 2))?, PATIENCE)?;
     let listed = || -> Result<Vec<String>> {
         let list = alice.get("/api/v1/images")?.expect(200)?;
         let images = list["images"].as_array().context("no list")?;

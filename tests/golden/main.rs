@@ -3,7 +3,8 @@
 //! models that `make_models.py` made and with the demo model. sdrest's side runs in `sdrest-probe`, so this
 //! binary links no libtorch. Bounds: ids equal, tables equal on the kind of processor that recorded them
 //! (Intel with AVX-512), Karras sigmas within 1e-6 relative, text model, UNet, VAE and loops, and tables on other
-//! processors, within 1e-5 relative (‖a−b‖/‖b‖), pictures at most one level apart in any pixel. A failure says what, where and how far; every test prints the worst figure that it met.
+//! processors, within 1e-5 relative (‖a−b‖/‖b‖), pictures at most one level apart in any pixel. A failure says
+//! what, where and how far; every test prints the worst figure that it met.
 
 mod loops;
 mod parts;

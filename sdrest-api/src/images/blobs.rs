@@ -39,11 +39,19 @@ pub fn blob_key(job: JobId, attempt: Attempt, index: u32, image: ImageId) -> Str
     format!("{ROOT}/{shelf}/{job}.{attempt}.{index}.{image}.png")
 }
 
-/// The attempt that a key was made for, or `None` where it is none of ours.
+/// The key that a put under way is for, which writes under that key with `#` and a number.
+fn finished(unfinished: &str) -> Option<&str> {
+    let (key, number) = unfinished.split_once('#')?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(key)
+}
+
+/// The attempt that a key, or an unfinished one, was made for; `None` where it is none of ours.
 pub fn attempt_of(key: &str) -> Option<(JobId, Attempt)> {
-    let name = key.strip_prefix(ROOT)?.rsplit('/').next()?;
-    let mut parts = name.split('.');
-    Some((parts.next()?.parse().ok()?, Attempt(parts.next()?.parse().ok()?)))
+    let key = finished(key).unwrap_or(key);
+    let mut parts = key.rsplit('/').next()?.split('.');
+    let (job, attempt) = (parts.next()?.parse().ok()?, Attempt(parts.next()?.parse().ok()?));
+    let (index, image) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (blob_key(job, attempt, index, image) == key).then_some((job, attempt))
 }
 
 /// A blob that is being read.
@@ -166,10 +174,10 @@ impl BlobStore {
 
     /// Removes one of those; a put that has come to its end since has none.
     pub async fn remove_unfinished(&self, key: &str) -> Result<(), BlobError> {
+        let wrong = || BlobError::Key(key.to_owned());
+        Self::path(finished(key).ok_or_else(wrong)?)?;
         let name = key.strip_prefix(ROOT).and_then(|name| name.strip_prefix('/'));
-        let name = name.filter(|name| name.contains('#') && !name.contains(".."));
-        let name = name.ok_or_else(|| BlobError::Key(key.to_owned()))?;
-        match tokio::fs::remove_file(self.shelves.join(name)).await {
+        match tokio::fs::remove_file(self.shelves.join(name.ok_or_else(wrong)?)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -224,7 +232,22 @@ mod tests {
         let key = blob_key(job, Attempt(7), 3, ImageId::random());
         assert_eq!(attempt_of(&key), Some((job, Attempt(7))));
         assert_eq!(attempt_of(&format!("{key}#1")), Some((job, Attempt(7))));
-        for other in ["images/00/cat.png", "jobs.db", "images/00", &key[1..]] {
+        let name = key.rsplit('/').next().unwrap();
+        let shelf = &key[..key.len() - name.len()];
+        let others = [
+            "images/00/cat.png".to_owned(),
+            "jobs.db".to_owned(),
+            "images/00".to_owned(),
+            key[1..].to_owned(),
+            format!("{key}.bak"),
+            format!("{key}#1.bak"),
+            format!("{key}#"),
+            format!("{shelf}{job}.7.notes"),
+            format!("{shelf}{job}.7.3.notes.png"),
+            format!("images/backup/{name}"),
+            format!("{shelf}{}", name.to_uppercase()),
+        ];
+        for other in &others {
             assert_eq!(attempt_of(other), None, "{other}");
         }
     }
@@ -233,7 +256,8 @@ mod tests {
     async fn no_key_leads_out_of_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(folder.path()).unwrap();
-        for key in ["jobs.db", "images/../jobs.db", "/etc/passwd", "imagesx/a.png"] {
+        for key in ["jobs.db", "images/../jobs.db", "/etc/passwd", "imagesx/a.png", "images//etc/x"]
+        {
             assert!(blobs.get(key).await.is_err(), "{key}");
             let unfinished = blobs.remove_unfinished(&format!("{key}#1")).await;
             assert!(unfinished.is_err(), "{key}#1");

@@ -102,9 +102,10 @@ pub fn closing_notices(job: &Job) -> Vec<JobNotice> {
         JobState::Cancelled => NoticeKind::Cancelled,
         JobState::Queued | JobState::Running => return Vec::new(),
     };
-    let pictures = job.images.len() as u64;
-    let images = (0..job.images.len()).map(|index| JobNotice {
-        id: last - pictures + index as u64,
+    // By its place among those that were asked for: a picture that was deleted leaves a gap.
+    let first = last - u64::from(job.request.num_images.get());
+    let images = job.images.iter().enumerate().map(|(index, image)| JobNotice {
+        id: first + u64::from(image.index),
         kind: NoticeKind::Image { index },
         job: job.clone(),
     });

@@ -16,11 +16,12 @@ pub const MAX_WAITS: u32 = 64;
 /// is counted by job and may have many jobs.
 const MAX_WAITS_OF_ALL: u32 = 256;
 
-/// Streams that all who have no account may have open together: a quarter of those connections.
-pub const MAX_STREAMS_OF_GUESTS: u32 = 128;
+/// Streams that all who have no account may have open together: more than one address may have connections, and with
+/// the long polls less than all connections. Behind a proxy one of them can take all of these.
+pub const MAX_STREAMS_OF_GUESTS: u32 = 192;
 
-/// Everybody without an account goes by one name; so that one of them cannot shut out the others, they are
-/// counted by job, and together.
+/// Everybody without an account goes by one name. They are counted by job, so that who watches one job much does not
+/// shut out the others, and together.
 type Watcher = (Subject, Option<JobId>);
 
 /// The open streams, or long polls, of everybody. Clones share them.

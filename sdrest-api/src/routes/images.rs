@@ -19,7 +19,7 @@ use axum::{
     body::Body,
     extract::State,
     http::{
-        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, StatusCode,
         header::{
             CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
         },
@@ -50,7 +50,11 @@ pub async fn file(
         let disposition = format!("inline; filename=\"{id}.png\"");
         let described =
             [(CONTENT_TYPE, "image/png".to_owned()), (CONTENT_DISPOSITION, disposition)];
-        (described, body(&app, &image).await?).into_response()
+        let file = app.blobs.open_file(&image.key).await.map_err(ApiError::internal)?;
+        let Some(file) = file else { return Err(missing(&app, &viewer, id).await) };
+        // As it lies there, piece by piece: a slow reader must not hold whole pictures in memory.
+        let length = [(CONTENT_LENGTH, file.length)];
+        (described, length, Body::from_stream(file.pieces)).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(ApiError::internal)?);
@@ -72,15 +76,12 @@ async fn picture(app: &App, viewer: &Viewer, id: ImageId) -> Result<ImageRecord,
     visible.map_err(failed)
 }
 
-/// The file as it lies there, piece by piece: a slow reader must not hold whole pictures in memory.
-async fn body(app: &App, image: &ImageRecord) -> Result<([(HeaderName, u64); 1], Body), ApiError> {
-    let found = app.blobs.open_file(&image.key).await.map_err(ApiError::internal)?;
-    let file = found.ok_or_else(|| gone(image))?;
-    Ok(([(CONTENT_LENGTH, file.length)], Body::from_stream(file.pieces)))
-}
-
-fn gone(image: &ImageRecord) -> ApiError {
-    ApiError::internal(format!("the picture {} has no file", image.id))
+/// What to say of a picture without a file: it has been deleted meanwhile, or its file is lost.
+async fn missing(app: &App, viewer: &Viewer, id: ImageId) -> ApiError {
+    match picture(app, viewer, id).await {
+        Ok(_) => ApiError::internal(format!("the picture {id} has no file")),
+        Err(deleted) => deleted,
+    }
 }
 
 /// RFC 9110 §13.1.2.
@@ -198,7 +199,7 @@ pub async fn metadata(
     let image = picture(&app, &viewer, id).await?;
     let job = app.queue.job(owned(viewer.user()), image.job).await.map_err(failed)?;
     let head = app.blobs.head(&image.key).await.map_err(ApiError::internal)?;
-    let head = head.ok_or_else(|| gone(&image))?;
+    let Some(head) = head else { return Err(missing(&app, &viewer, id).await) };
     let parameters = read_parameters(&head).map_err(ApiError::internal)?;
     Ok(Json(MetadataAnswer {
         image: ImageEntry::from(&image),

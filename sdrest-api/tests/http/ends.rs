@@ -131,6 +131,12 @@ async fn a_key_that_may_only_look_ends_no_job() {
         let seen = server.call_with_key(Method::GET, &path, &looks).await;
         assert_eq!((seen.status.as_u16(), &seen.body["job"]["state"]), (200, &"queued".into()));
     }
+    // Nor does it delete a picture. There is none of this id, which is not what it is told.
+    let picture = "/api/v1/images/01234567-89ab-4cde-8f01-23456789abcd";
+    let refused = server.call_with_key(Method::DELETE, picture, &looks).await;
+    assert!(refused.is(403, "FORBIDDEN"), "{refused:?}");
+    let absent = server.call_with_key(Method::DELETE, picture, &generates).await;
+    assert!(absent.is(404, "NOT_FOUND"), "{absent:?}");
     let path = format!("/api/v1/jobs/{}", job.id);
     let ended = server.call_with_key(Method::DELETE, &path, &generates).await;
     assert_eq!((ended.status.as_u16(), &ended.body["job"]["state"]), (200, &"cancelled".into()));

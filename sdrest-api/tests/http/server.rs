@@ -6,6 +6,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sdrest_api::{
     app::{About, App},
     auth::JobSecrets,
@@ -17,9 +18,10 @@ use sdrest_api::{
     workers::{WorkerSettings, Workers},
 };
 use sdrest_proto::{
-    authd::AuthMode, health::SandboxReport, identity::Role, transport::TrustedUids,
+    authd::AuthMode, health::SandboxReport, id::JobId, identity::Role, transport::TrustedUids,
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc, time::Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,7 +37,7 @@ pub(crate) struct Server {
     pub(crate) queue: Queue,
     pub(crate) blobs: BlobStore,
     router: Router,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _stop: DropGuard,
 }
 
@@ -105,7 +107,7 @@ impl Server {
             queue: own_queue,
             blobs: own_blobs,
             router,
-            _folder: folder,
+            folder,
             _stop,
         }
     }
@@ -160,6 +162,13 @@ impl Server {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// What a guest was given when its job was accepted.
+    pub(crate) fn guests_secret(&self, job: JobId) -> String {
+        let key = std::fs::read(self.folder.path().join("guest-jobs.key")).unwrap();
+        let digest = Sha256::new().chain_update(key).chain_update(job.to_string()).finalize();
+        URL_SAFE_NO_PAD.encode(digest)
     }
 
     pub(crate) fn user(&self) -> String {

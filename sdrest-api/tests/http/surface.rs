@@ -4,7 +4,10 @@ use super::server::Server;
 use axum::http::Method;
 use sdrest_proto::authd::AuthMode;
 use serde_json::Value;
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// All that answers to somebody who shows nothing, by the contract: the conversations have a secret of
 /// their own, and health and status are the public paths of the server that is asked here.
@@ -91,11 +94,37 @@ async fn the_document_is_served_and_names_its_schemas() {
     }
 }
 
+/// With all keys in order, so that two versions of the document can be compared by eye.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<String, Value> =
+                members.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(values) => values.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let operations = operations();
+    let names: BTreeSet<&str> =
+        operations.iter().filter_map(|one| one.document["operationId"].as_str()).collect();
+    assert_eq!(names.len(), operations.len(), "{names:?}");
+    assert!(
+        names.contains("get_jobs_id_events") && names.contains("delete_images_id"),
+        "{names:?}"
+    );
+}
+
 /// The committed document. `SDREST_UPDATE_OPENAPI=1` writes it anew.
 #[test]
 fn the_committed_document_is_the_one_that_is_served() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
-    let made = format!("{}\n", sdrest_api::router::document().to_pretty_json().unwrap());
+    let made = serde_json::to_value(sdrest_api::router::document()).unwrap();
+    let made = format!("{:#}\n", sorted(made));
     if std::env::var_os("SDREST_UPDATE_OPENAPI").is_some() {
         std::fs::write(&path, &made).unwrap();
     }

@@ -19,7 +19,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/d
 echo "boot: making a Debian 12 root in $root (a minute or two, once)"
 # Under `make`, debootstrap must not see make's own variables. A connection may break: it is tried twice.
 bootstrap() {
-    rm -rf "$root"
+    rm -rf --one-file-system "$root"
     env -u MAKEFLAGS -u MFLAGS debootstrap --variant=minbase --include="$packages" bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1
 }
 bootstrap || bootstrap || { tail -n 20 "$cache/debootstrap.log" >&2; exit 1; }

@@ -136,8 +136,8 @@ pub struct Counts {
     pub running: u64,
 }
 
-/// A job is given up when this many workers in a row died at the same step of it: what kills by its own doing
-/// does so at one place, and what is killed from outside does not.
+/// A job is given up when this many workers died at the same step of it, and none at another one in between: what kills
+/// by its own doing does so at one place, and what is killed from outside does not.
 pub const MAX_DEATHS_AT_A_STEP: u32 = 3;
 /// A job is given up after this many deaths, wherever they came: far more than an administrator's restarts or a
 /// machine short of memory cause during one job, so that bad luck alone loses nothing.
