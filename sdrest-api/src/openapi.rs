@@ -40,7 +40,7 @@ pub fn skeleton() -> OpenApi {
 /// Writes a rule into all operations of these paths.
 pub fn annotate(paths: &mut Paths, rule: Rule) {
     for item in paths.paths.values_mut() {
-        for operation in operations(item) {
+        for (_, operation) in operations(item) {
             let schemes = schemes(rule.access).iter();
             let needs =
                 |scheme: &&str| SecurityRequirement::new::<_, [String; 0], String>(*scheme, []);
@@ -93,25 +93,22 @@ pub fn name_operations(document: &mut OpenApi) {
         let words =
             path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let noun = words.collect::<Vec<_>>().join("_");
-        let methods = [
-            ("get", &mut item.get),
-            ("post", &mut item.post),
-            ("put", &mut item.put),
-            ("delete", &mut item.delete),
-            ("patch", &mut item.patch),
-        ];
-        for (method, operation) in methods {
-            if let Some(operation) = operation {
-                operation.operation_id = Some(format!("{method}_{noun}"));
-            }
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(format!("{method}_{noun}"));
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch]
-        .into_iter()
-        .flatten()
+/// The operations of a path, each with its method.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let methods = [
+        ("get", &mut item.get),
+        ("post", &mut item.post),
+        ("put", &mut item.put),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// The text of the document, as it is served.

@@ -5,11 +5,11 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     Job, Program, Stack,
     etc::{ALICE, BOB, service},
-    is_root, skip,
+    files_below, is_root, skip,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -311,8 +311,8 @@ fn a_deleted_picture_is_gone_for_good_and_the_others_are_listed() -> Result<()> 
     ensure!(alice.delete(&path)?.status == 204, "it is not deleted");
     // The front end's sandbox lets it: no file is left for the next start to find.
     let mut files = files_below(&stack.state_dir())?;
-    files.retain(|name| name.contains(".png"));
-    ensure!(files.len() == 1 && files[0].contains(&new), "{files:?}");
+    files.retain(|file| file.to_string_lossy().contains(".png"));
+    ensure!(files.len() == 1 && files[0].to_string_lossy().contains(&new), "{files:?}");
     let api = stack.kill(Program::Api, Signal::SIGKILL)?;
     stack.wait_for_new(Program::Api, api)?;
     stack.wait_healthy()?;
@@ -321,18 +321,4 @@ fn a_deleted_picture_is_gone_for_good_and_the_others_are_listed() -> Result<()> 
     ensure!(alice.picture(&second, 0)?.starts_with(b"\x89PNG"), "the other one is gone");
     stack.stop()?;
     Ok(())
-}
-
-/// The names of all files below a folder.
-fn files_below(folder: &Path) -> Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    Ok(files)
 }

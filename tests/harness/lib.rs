@@ -21,9 +21,30 @@ pub use machine::Machine;
 pub use processes::Program;
 pub use stack::{Stack, StackBuilder};
 
+use anyhow::Result;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 /// Whether these tests run as root: users of their own for the daemons, any account for PAM.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// All files below a folder. Links are not followed.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.extend(files_below(&entry.path())?);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Says why a test did not run. A test that cannot run here must say so, and return.

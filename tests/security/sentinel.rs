@@ -8,13 +8,10 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     Api, Program, Stack,
     etc::{ALICE, service},
-    is_root, skip,
+    files_below, is_root, skip,
 };
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 const WRONG: &str = "sentinel-of-a-wrong-password-7c1e";
 const TYPED_INTO_THE_NAME: &str = "sentinel-typed-into-the-name-93ab";
@@ -179,20 +176,6 @@ fn dumps_no_core(stack: &Stack, program: Program) -> Result<()> {
     let core: Vec<&str> = core.context("no limit of core files")?.split_whitespace().collect();
     ensure!(core.starts_with(&["0", "0"]), "{} may dump a core: {core:?}", program.file());
     Ok(())
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            found.extend(files_below(&entry.path())?);
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
 }
 
 fn holds_none(bytes: &[u8], place: &str, secrets: &Secrets) -> Result<()> {

@@ -65,7 +65,7 @@ impl Desk {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stopped(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+    fn stopping(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +145,7 @@ impl Desk {
 
     /// What was not sent over this connection yet and may be.
     pub(crate) fn unsent(&self, connection: u64) -> Vec<SubmitJob> {
-        let (flights, stopping) = (self.flights(), self.stopped());
+        let (flights, stopping) = (self.flights(), self.stopping());
         let unsent = flights.values().filter(|flight| flight.sent_in != connection);
         let unsent = unsent.filter(|flight| !stopping.contains(&flight.job.id));
         let submits = unsent.map(|flight| SubmitJob {
@@ -184,7 +184,7 @@ impl Desk {
     /// no attempt, and a worker may do what it is told in another order: while one is under way, the job must not be
     /// sent again.
     pub(crate) fn stop(self: &Arc<Self>, job: JobId) -> Option<Stopping> {
-        let (flights, mut stopping) = (self.flights(), self.stopped());
+        let (flights, mut stopping) = (self.flights(), self.stopping());
         if flights.contains_key(&job) || !stopping.insert(job) {
             return None;
         }
@@ -233,7 +233,7 @@ pub(crate) struct Stopping(Arc<Desk>, JobId);
 
 impl Drop for Stopping {
     fn drop(&mut self) {
-        self.0.stopped().remove(&self.1);
+        self.0.stopping().remove(&self.1);
         self.0.changed();
     }
 }

@@ -90,13 +90,26 @@ async fn finish(server: &Server, job: &Job, file: &[u8]) -> ImageId {
     id
 }
 
+/// A token of this account.
+fn token_of(server: &Server, owner: &Subject) -> String {
+    let mut claims = claims(Role::User, SessionId::random(), now());
+    claims["sub"] = owner.as_str().into();
+    server.authd.sign(&claims)
+}
+
+/// A job of this account that is done, and its picture of these bytes.
+async fn drawn(server: &Server, owner: &Subject, file: &[u8]) -> (Job, ImageId) {
+    let job = server.queue.submit(Allowed, new_job(owner.clone())).await.unwrap();
+    let image = finish(server, &job, file).await;
+    (job, image)
+}
+
 #[tokio::test]
 async fn a_picture_is_sent_as_it_lies_there() {
     let server = Server::start(AuthMode::Pam).await;
     let token = server.user();
-    let job = server.queue.submit(Allowed, new_job(Subject::unix(1000, 1))).await.unwrap();
     let file: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
-    let id = finish(&server, &job, &file).await;
+    let (_, id) = drawn(&server, &Subject::unix(1000, 1), &file).await;
     let get = |tag: Option<&str>| {
         let mut request = Server::request(Method::GET, &format!("/api/v1/images/{id}"))
             .header("host", "127.0.0.1:8080")
@@ -153,8 +166,7 @@ async fn a_guest_learns_nothing_of_what_is_there() {
     let mut authd = TestAuthd::new(AuthMode::Pam);
     authd.description.public_paths = vec!["/".to_owned()];
     let server = Server::with(authd).await;
-    let job = server.queue.submit(Allowed, new_job(Subject::guest())).await.unwrap();
-    let id = finish(&server, &job, b"a picture").await;
+    let (job, id) = drawn(&server, &Subject::guest(), b"a picture").await;
     let message = async |path: String| {
         let request = Server::request(Method::GET, &path).header("x-sdrest-job", "a guess");
         let request: Request<Body> = request.body(Body::empty()).unwrap();
@@ -182,11 +194,8 @@ async fn equal_pictures_of_two_users_are_two_files() {
     let (file, mut made) = (b"the very same bytes", Vec::new());
     for uid in [1000, 1001] {
         let owner = Subject::unix(uid, 1);
-        let mut claims = claims(Role::User, SessionId::random(), now());
-        claims["sub"] = owner.as_str().into();
-        let job = server.queue.submit(Allowed, new_job(owner)).await.unwrap();
-        let image = finish(&server, &job, file).await;
-        made.push((server.authd.sign(&claims), image, blob_key(job.id, Attempt(1), 0, image)));
+        let (job, image) = drawn(&server, &owner, file).await;
+        made.push((token_of(&server, &owner), image, blob_key(job.id, Attempt(1), 0, image)));
     }
     let [(alice, hers, her_key), (bob, his, his_key)] = made.try_into().unwrap();
     assert_ne!(her_key, his_key);
@@ -204,19 +213,6 @@ async fn equal_pictures_of_two_users_are_two_files() {
     assert_eq!(get(his, &bob).await.body, two.body, "bob's went with it");
 }
 
-/// A token of this account.
-fn token_of(server: &Server, owner: &Subject) -> String {
-    let mut claims = claims(Role::User, SessionId::random(), now());
-    claims["sub"] = owner.as_str().into();
-    server.authd.sign(&claims)
-}
-
-async fn drawn(server: &Server, owner: &Subject) -> (Job, ImageId) {
-    let job = server.queue.submit(Allowed, new_job(owner.clone())).await.unwrap();
-    let image = finish(server, &job, b"a picture").await;
-    (job, image)
-}
-
 #[tokio::test]
 async fn a_list_of_pictures_has_the_callers_newest_first_and_goes_on() {
     let server = Server::start(AuthMode::Pam).await;
@@ -224,10 +220,10 @@ async fn a_list_of_pictures_has_the_callers_newest_first_and_goes_on() {
     let token = token_of(&server, &alice);
     let mut hers = Vec::new();
     for round in 0..5 {
-        let (job, image) = drawn(&server, &alice).await;
+        let (job, image) = drawn(&server, &alice, b"a picture").await;
         hers.insert(0, (image.to_string(), job.id.to_string()));
         if round % 2 == 0 {
-            drawn(&server, &bob).await;
+            drawn(&server, &bob, b"a picture").await;
         }
     }
     let (mut listed, mut next, mut pages) = (Vec::new(), None::<String>, 0);
@@ -267,8 +263,8 @@ async fn a_deleted_picture_is_gone_and_its_job_stays() {
     let server = Server::start(AuthMode::Pam).await;
     let (alice, bob) = (Subject::unix(1000, 1), Subject::unix(1001, 1));
     let (token, stranger) = (token_of(&server, &alice), token_of(&server, &bob));
-    let (job, image) = drawn(&server, &alice).await;
-    let (_, other) = drawn(&server, &alice).await;
+    let (job, image) = drawn(&server, &alice, b"a picture").await;
+    let (_, other) = drawn(&server, &alice, b"a picture").await;
     let (path, key) = (format!("/api/v1/images/{image}"), blob_key(job.id, Attempt(1), 0, image));
     let delete = async |token: &str| server.call(Method::DELETE, &path, Some(token)).await;
     assert!(delete(&stranger).await.is(404, "NOT_FOUND"));
@@ -294,7 +290,7 @@ async fn a_guest_lists_nothing_and_deletes_what_it_has_the_secret_of() {
     let mut authd = TestAuthd::new(AuthMode::Pam);
     authd.description.guests = true;
     let server = Server::with(authd).await;
-    drawn(&server, &Subject::guest()).await;
+    drawn(&server, &Subject::guest(), b"a picture").await;
     let listed = server.get("/api/v1/images", None).await;
     assert_eq!(listed.status, 200, "{listed:?}");
     assert_eq!(listed.body, serde_json::json!({ "images": [], "next": null }));
@@ -302,8 +298,8 @@ async fn a_guest_lists_nothing_and_deletes_what_it_has_the_secret_of() {
     let mut authd = TestAuthd::new(AuthMode::Pam);
     authd.description.public_paths = vec!["/".to_owned()];
     let server = Server::with(authd).await;
-    let (job, image) = drawn(&server, &Subject::guest()).await;
-    let (other, _) = drawn(&server, &Subject::guest()).await;
+    let (job, image) = drawn(&server, &Subject::guest(), b"a picture").await;
+    let (other, _) = drawn(&server, &Subject::guest(), b"a picture").await;
     let key = blob_key(job.id, Attempt(1), 0, image);
     let delete = async |secret: &str| {
         let path = format!("/api/v1/images/{image}");
